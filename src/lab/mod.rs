@@ -1,0 +1,1 @@
+//! Private Postgres servers and real gateways for tests, benchmarks and the demo.

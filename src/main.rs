@@ -1,0 +1,3 @@
+//! The `openclaw-controller` binary.
+
+fn main() {}

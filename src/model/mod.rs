@@ -1,0 +1,21 @@
+//! The vocabulary everything else speaks: identities, desired and observed state, dialects, plan steps, conditions.
+//!
+//! Pure data and pure functions. This room knows neither SQL nor JSON-RPC and does no I/O.
+
+mod condition;
+mod desired;
+mod dialect;
+mod file;
+mod identity;
+mod observed;
+mod record;
+mod step;
+
+pub use condition::{Condition, ConditionStatus, ConditionType, Conditions};
+pub use desired::{AgentRow, Board, GatewayRow, GatewaySnapshot, JsonColumn, User};
+pub use dialect::{Dialect, Effect, RosterShape, Visibility};
+pub use file::{FileName, TOKEN_SENTINEL};
+pub use identity::{AgentId, AgentRole, BoardId, GatewayAgentId, GatewayId, session_key, slug, workspace_path};
+pub use observed::{FileContent, FileStat, ObservedConfig, RosterEntry};
+pub use record::{AgentRecord, Event, EventKind, GatewayRecord, ObjectRef};
+pub use step::{AgentPlan, ConfigChange, ConfigStep, FileStep, FileWrite, GatewayPlan};

@@ -1,0 +1,141 @@
+//! What a plan is made of. Everything here can be printed: no step holds a secret.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::{Effect, FileName, GatewayAgentId};
+
+/// One change of a gateway's config.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "change", rename_all = "camelCase")]
+pub enum ConfigChange {
+    /// Add an agent to the roster.
+    AddAgent {
+        /// Its id.
+        id: GatewayAgentId,
+        /// Its name.
+        name: String,
+        /// Its workspace directory.
+        workspace: String,
+        /// Its heartbeat.
+        heartbeat: Map<String, Value>,
+    },
+    /// Change the name of an agent.
+    SetName {
+        /// Its id.
+        id: GatewayAgentId,
+        /// The name found.
+        from: Option<String>,
+        /// The name desired.
+        to: String,
+    },
+    /// Change the workspace of an agent.
+    SetWorkspace {
+        /// Its id.
+        id: GatewayAgentId,
+        /// The directory found.
+        from: Option<String>,
+        /// The directory desired.
+        to: String,
+    },
+    /// Change the heartbeat of an agent.
+    SetHeartbeat {
+        /// Its id.
+        id: GatewayAgentId,
+        /// The heartbeat found.
+        from: Option<Map<String, Value>>,
+        /// The heartbeat desired.
+        to: Map<String, Value>,
+    },
+    /// Say that every agent's channels are its own: needed where the roster has more than one agent.
+    SetOwnership,
+    /// Set `tools.exec.host`, which is missing.
+    SetExecHost,
+    /// Set one missing key of the channels' default heartbeat visibility.
+    SetVisibility {
+        /// The path of the object, for example `channels.defaults.heartbeat`.
+        path: String,
+        /// The missing key.
+        key: String,
+        /// Its value.
+        value: bool,
+    },
+}
+
+/// A change of a gateway's config, with the reason for it and what it is expected to do to the gateway.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ConfigStep {
+    /// What is changed.
+    #[serde(flatten)]
+    pub change: ConfigChange,
+    /// Why, in a few words.
+    pub why: String,
+    /// What it does to the gateway.
+    pub effect: Effect,
+}
+
+/// All that has to change in one gateway's config, as one patch.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct GatewayPlan {
+    /// The steps, in the order in which they are printed; all of them go in one patch.
+    pub steps: Vec<ConfigStep>,
+    /// The JSON merge patch that carries out the steps; `None` if there are none.
+    pub patch: Option<Value>,
+    /// How many agents were left for the next patch because this one is full.
+    pub deferred: usize,
+    /// What could not be planned, and why: told in a condition; the rest goes on.
+    pub warnings: Vec<String>,
+}
+
+impl GatewayPlan {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// The effect of the whole patch: that of its most disturbing step.
+    pub fn effect(&self) -> Effect {
+        self.steps.iter().map(|step| step.effect).max().unwrap_or(Effect::None)
+    }
+}
+
+/// How a file is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum FileWrite {
+    /// It does not exist yet.
+    Create,
+    /// It exists and differs.
+    Replace,
+}
+
+/// One file to write.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FileStep {
+    /// Which file.
+    pub file: FileName,
+    /// Whether it is there.
+    pub write: FileWrite,
+    /// The text to write, with [`TOKEN_SENTINEL`](super::TOKEN_SENTINEL) where the token goes.
+    pub text: String,
+    /// The gateway's hash of what was read, where it gave one: the write is refused if somebody was faster.
+    pub expected_hash: Option<String>,
+    /// Why, in a few words.
+    pub why: String,
+}
+
+/// All that has to change in one agent's workspace.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct AgentPlan {
+    /// The files to write, in order.
+    pub files: Vec<FileStep>,
+    /// What could not be planned, and why: told in a condition; the rest goes on.
+    pub warnings: Vec<String>,
+}
+
+impl AgentPlan {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+}

@@ -1,0 +1,1 @@
+//! The planner: what has to change, as printable steps. Pure, synchronous, deterministic.

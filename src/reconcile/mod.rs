@@ -1,0 +1,1 @@
+//! The two reconcilers: load, observe, plan, apply, report.

@@ -1,0 +1,1 @@
+//! Templates and the files rendered from them, for a dialect.

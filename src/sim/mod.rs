@@ -1,0 +1,1 @@
+//! A simulated gateway that speaks the real protocol.

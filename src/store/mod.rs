@@ -1,0 +1,1 @@
+//! Postgres: desired state in, status out, leases, notifications, migrations.
