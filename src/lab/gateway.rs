@@ -18,7 +18,7 @@ use super::guard::{Guard, TAG};
 use super::{handshake, install, port, processes, readiness};
 
 /// A gateway is ready 10–20 s after its start on an idle machine; tests run several at once on two cores.
-const START: Duration = Duration::from_secs(120);
+const START: Duration = Duration::from_mins(2);
 /// An orderly shutdown drains work for some seconds.
 const STOP: Duration = Duration::from_secs(15);
 

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 pub const VERSIONS: [&str; 3] = ["2026.4.29", "2026.7.1", "2026.9.6"];
 
 /// A package of 650 MB over a slow line, waiting for another process's installation before it.
-const LIMIT: Duration = Duration::from_secs(20 * 60);
+const LIMIT: Duration = Duration::from_mins(20);
 
 /// Where the lab keeps what it installs: `$OPENCLAW_CONTROLLER_CACHE`; else `/var/cache/openclaw-controller` for root, whose
 /// Postgres runs as another user and cannot look below `/root`; else `openclaw-controller` in the user's cache directory.

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::guard::{Guard, TAG};
 use super::{install, port, processes, readiness};
 
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 const STOP: Duration = Duration::from_secs(20);
 const STATEMENT: Duration = Duration::from_secs(30);
 const SUPERUSER: &str = "postgres";
