@@ -135,6 +135,8 @@ struct Inner {
     retryable: bool,
     retry_after: Option<Duration>,
     outcome_unknown: bool,
+    /// Paths in the config that the gateway refused, and why.
+    issues: Vec<(String, String)>,
 }
 
 impl GatewayError {
@@ -148,6 +150,7 @@ impl GatewayError {
             retryable: false,
             retry_after: None,
             outcome_unknown: false,
+            issues: Vec::new(),
         }))
     }
 
@@ -181,6 +184,7 @@ impl GatewayError {
             (_, false) => Some(clean(&detail_code)),
         };
         this.0.retryable = retryable;
+        this.0.issues = issues(details);
         this.0.retry_after = error.get("retryAfterMs").and_then(Value::as_f64).and_then(milliseconds);
         this
     }
@@ -251,6 +255,11 @@ impl GatewayError {
     /// The gateway's code for it (the more specific one), if it came from the gateway.
     pub fn code(&self) -> Option<&str> {
         self.0.code.as_deref()
+    }
+
+    /// The paths in the config that the gateway refused, each with its reason, where it named any.
+    pub fn issues(&self) -> &[(String, String)] {
+        &self.0.issues
     }
 
     /// How long the gateway asks us to wait.
@@ -381,6 +390,22 @@ fn classify(code: &str, detail_code: &str, details: &Value, message: &str, retry
     } else {
         ErrorClass::Other
     }
+}
+
+/// The refused paths of `details.issues`, each with its reason.
+fn issues(details: &Value) -> Vec<(String, String)> {
+    const MOST: usize = 1000;
+    let text = |issue: &Value, key: &str| issue.get(key).and_then(Value::as_str).map(clean);
+    let issues = details
+        .get("issues")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    issues
+        .iter()
+        .take(MOST)
+        .filter_map(|issue| Some((text(issue, "path")?, text(issue, "message")?)))
+        .collect()
 }
 
 /// Adds the issues that the message does not yet name: the gateway puts only the first into its message.

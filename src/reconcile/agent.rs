@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
+use super::gateway::session_lost;
 use super::goal;
 use super::memory::{Fingerprint, KnownToken, RememberedFile};
 use super::observe::Workspace;
@@ -15,13 +16,17 @@ use super::spec::{AgentSpec, Excluded, GatewaySpec};
 use super::status::AgentReport;
 use super::tokens::TokenUse;
 use super::world::World;
-use crate::gateway::{Connector, GatewayError};
-use crate::model::{AgentId, AgentPlan, ConditionStatus, ConditionType, FileName, FileStat, FileStep, TOKEN_SENTINEL};
+use crate::gateway::{Connector, ErrorClass, GatewayError, SetOutcome};
+use crate::model::{
+    AgentId, AgentPlan, ConditionStatus, ConditionType, FileName, FileStat, FileStep, ObjectRef, TOKEN_SENTINEL,
+};
 use crate::plan::{AgentGoal, FilePolicy, ObservedFile, plan_agent};
 use crate::render::Rendered;
-use crate::runtime::{Action, Context, Priority, ReconcileError, Reconciler};
+use crate::runtime::{Action, Context, DriftKind, Priority, ReconcileError, Reconciler, RotationOutcome};
 use crate::store::Store;
 use crate::token;
+
+const NOT_PAUSED: &str = "the agent's board, if it has one, is not paused";
 
 /// Makes one agent's workspace match.
 pub struct AgentReconciler<S, C>(pub Arc<World<S, C>>);
@@ -35,7 +40,7 @@ impl<S: Store, C: Connector> Reconciler for AgentReconciler<S, C> {
             return Ok(Action::Done);
         };
         if let Some(excluded) = agent.excluded {
-            world.state().unconverged.remove(key);
+            world.metrics.convergence.forget(ObjectRef::Agent(*key));
             world.report_agent(&agent, excluded_report(excluded)).await?;
             return Ok(Action::Done);
         }
@@ -111,14 +116,14 @@ impl<S: Store, C: Connector> World<S, C> {
         }
         let mut files = workspace.to_remember(token.token.as_ref());
         if !plan.files.is_empty() {
-            self.metrics.drift_detected("file", plan.files.len());
+            self.metrics.drift_detected(DriftKind::File, plan.files.len() as u64);
             // What is on the gateway is in doubt until it was read back.
             self.state().agents.entry(id).or_default().files.clear();
             let written = self
                 .write_files(session, agent, &plan.files, token.token.as_ref())
                 .await?;
             files.extend(written);
-            self.metrics.drift_corrected("file", plan.files.len());
+            self.metrics.drift_corrected(DriftKind::File, plan.files.len() as u64);
         }
         self.settled(agent, session, &token, &plan, &mut files).await?;
         if policy.first_provisioning && !withheld && plan.warnings.is_empty() && rendered.errors.is_empty() {
@@ -128,12 +133,9 @@ impl<S: Store, C: Connector> World<S, C> {
                 .await?;
             self.state().agents.entry(id).or_default().provisioned = true;
         }
-        let report = self.agent_report(agent, &rendered, &plan, &token, withheld);
+        let report = self.agent_report(agent, session, &rendered, &plan, &token, withheld);
         self.state().agents.entry(id).or_default().files = files;
-        let waited = self.state().unconverged.remove(&id);
-        if let Some(since) = waited {
-            self.metrics.converged(since.elapsed());
-        }
+        self.metrics.convergence.converged(ObjectRef::Agent(id));
         Ok((report, token.requeue))
     }
 
@@ -165,12 +167,12 @@ impl<S: Store, C: Connector> World<S, C> {
         let results = join_all(steps.iter().map(async |step| {
             let text = match token {
                 Some(token) if step.text.contains(TOKEN_SENTINEL) => token::insert(&step.text, token),
-                _ => SecretString::from(step.text.clone()),
+                _ => step.text.clone(),
             };
             tracing::debug!(agent = %agent.row.id, file = %step.file, why = step.why, "writing");
             let expected = step.expected_hash.as_deref();
             let answer = session.client.files_set(id, step.file, &text, expected).await?;
-            if answer.confirms(&text) {
+            if confirms(&answer, &text) {
                 let stat = FileStat {
                     name: step.file.to_string(),
                     missing: false,
@@ -185,7 +187,7 @@ impl<S: Store, C: Connector> World<S, C> {
             }
             // The answer says too little: read it back.
             let content = session.client.files_get(id, step.file).await?;
-            if content.missing || !token::same_text(&content.text, &text) {
+            if content.missing || content.text != text {
                 return Err(AgentFailure::NotKept(step.file));
             }
             Ok((step.file, None))
@@ -218,7 +220,12 @@ impl<S: Store, C: Connector> World<S, C> {
         let Some(secret) = &token.token else { return Ok(()) };
         if wrote_token {
             let content = session.client.files_get(&agent.gateway_agent_id, file).await?;
-            if content.missing || !token::holds(&content.text, secret) {
+            let found = token::extract(&content.text);
+            let holds = found
+                .tokens()
+                .iter()
+                .any(|token| token.expose_secret() == secret.expose_secret());
+            if content.missing || !holds {
                 files.remove(&file);
                 return Err(AgentFailure::NotKept(file));
             }
@@ -233,7 +240,7 @@ impl<S: Store, C: Connector> World<S, C> {
                 {
                     return Err(AgentFailure::TokenRace);
                 }
-                self.metrics.token_rotated(promotion.outcome);
+                self.metrics.rotated(RotationOutcome::Promoted);
                 Some(promotion.candidate.hash.clone())
             }
             Some(_) => None,
@@ -255,6 +262,7 @@ impl<S: Store, C: Connector> World<S, C> {
     fn agent_report(
         &self,
         agent: &AgentSpec,
+        session: &Session,
         rendered: &Rendered,
         plan: &AgentPlan,
         token: &TokenUse,
@@ -263,9 +271,9 @@ impl<S: Store, C: Connector> World<S, C> {
         use ConditionStatus::{False, True};
         use ConditionType::{FilesSynced, Paused, Registered};
         let mut report = AgentReport::default();
-        report.set(Paused, False, "NotPaused", "");
+        report.set(Paused, False, "NotPaused", NOT_PAUSED);
         let refused = self.state().refused_heartbeats.get(&agent.row.id).cloned();
-        match (refused, goal::heartbeat_error(agent, dialect)) {
+        match (refused, goal::heartbeat_error(agent, &session.dialect)) {
             (_, Some(error)) => report.set(Registered, False, "InvalidHeartbeat", error),
             (Some((digest, message)), None) if digest == agent.digest => {
                 let message = format!(
@@ -332,14 +340,14 @@ impl<S: Store, C: Connector> World<S, C> {
         self.state().agents.entry(id).or_default().files.clear();
         let mut report = AgentReport::default();
         let (reason, message, at_least) = match failure {
-            AgentFailure::Gateway(error) if error.is_closed() || error.outcome_unknown() && error.is_transient() => {
+            AgentFailure::Gateway(error) if session_lost(&error) => {
                 // The gateway has one condition and one backoff for this; the agent waits for it.
                 self.state().parked.insert(id);
                 self.gateway_queue.add(gateway.id(), Priority::Change);
                 return Ok(Action::Done);
             }
             AgentFailure::Gateway(error) => {
-                if error.is_not_found() {
+                if error.class() == ErrorClass::NotFound {
                     // The roster is not what it was when it was last read.
                     self.gateway_queue.add(gateway.id(), Priority::Change);
                 }
@@ -350,14 +358,14 @@ impl<S: Store, C: Connector> World<S, C> {
                 format!("{file} was written and does not hold what was written; something else may be writing it"),
                 None,
             ),
-            AgentFailure::Store(error) => return Err(ReconcileError::new(error.to_string(), None)),
+            AgentFailure::Store(error) => return Err(ReconcileError::from_error(error)),
             AgentFailure::TokenRace => {
                 let message = "another program changed the agent's token hash meanwhile; looking again".to_owned();
-                return Err(ReconcileError::new(message, None));
+                return Err(ReconcileError::new(message));
             }
             AgentFailure::Token(message) => ("HashFailed", message, None),
         };
-        report.set(ConditionType::Paused, ConditionStatus::False, "NotPaused", "");
+        report.set(ConditionType::Paused, ConditionStatus::False, "NotPaused", NOT_PAUSED);
         report.set(
             ConditionType::FilesSynced,
             ConditionStatus::False,
@@ -365,8 +373,17 @@ impl<S: Store, C: Connector> World<S, C> {
             message.clone(),
         );
         self.report_agent(agent, report).await?;
-        Err(ReconcileError::new(format!("agent {id}: {message}"), at_least))
+        let error = ReconcileError::new(format!("agent {id}: {message}"));
+        Err(match at_least {
+            Some(pause) => error.retry_after(pause),
+            None => error,
+        })
     }
+}
+
+/// Whether the answer to a write shows that the file holds what was written.
+fn confirms(answer: &SetOutcome, text: &str) -> bool {
+    answer.text.as_ref().is_some_and(|there| there == text)
 }
 
 /// Whether the agent was on the gateway, or had a token, before this controller.
@@ -402,7 +419,7 @@ fn excluded_report(excluded: Excluded) -> AgentReport {
         }
         _ => ConditionType::Registered,
     };
-    report.set(ConditionType::Paused, ConditionStatus::False, "NotPaused", "");
+    report.set(ConditionType::Paused, ConditionStatus::False, "NotPaused", NOT_PAUSED);
     report.set(kind, ConditionStatus::False, excluded.reason(), excluded.message());
     report
 }

@@ -12,10 +12,10 @@ use super::session::Session;
 use super::spec::GatewaySpec;
 use super::status::{GatewayFailure, GatewayOutcome};
 use super::world::World;
-use crate::gateway::{Connector, GatewayError, Target, probe};
+use crate::gateway::{Connector, ErrorClass, GatewayError, Target, probe};
 use crate::model::{ConfigChange, Effect, GatewayAgentId, GatewayId, GatewayPlan, ObservedConfig};
 use crate::plan::{GatewayGoal, plan_gateway};
-use crate::runtime::{Action, Context, Priority, ReconcileError, Reconciler};
+use crate::runtime::{Action, Context, DriftKind, Priority, ReconcileError, Reconciler};
 use crate::store::Store;
 
 /// How long a patch may take: a base, and so much for each agent in the roster (measured on 2026.9.6: 0.2 s each for 100, 0.6 s
@@ -72,8 +72,7 @@ impl<S: Store, C: Connector> World<S, C> {
         let mut plan = plan_gateway(&goal.gateway, &config, &session.dialect);
         self.record_adopted(spec, &config).await?;
         if plan.patch.is_some() {
-            let found = plan.steps.len();
-            self.metrics.drift_detected("config", found);
+            count(&plan, |kind, count| self.metrics.drift_detected(kind, count));
             self.patch(spec, &session, &config, &plan, cx).await?;
             config = session
                 .client
@@ -87,12 +86,12 @@ impl<S: Store, C: Connector> World<S, C> {
             if !repeated.is_empty() {
                 return Err(GatewayFailure::not_kept(spec.id(), repeated.len(), &repeated[0].change));
             }
-            self.metrics.drift_corrected("config", found);
+            count(&applied, |kind, count| self.metrics.drift_corrected(kind, count));
         }
         self.sessions
             .set_registered(spec.id(), registered(&goal.gateway, &config));
         Ok(GatewayOutcome {
-            server_version: session.client.hello().server_version.clone(),
+            server_version: Some(session.client.hello().server_version.clone()),
             protocol: session.client.hello().protocol,
             deferred: plan.deferred.max(usize::from(plan.patch.is_some())),
             warnings: plan.warnings.into_iter().chain(goal.warnings).collect(),
@@ -119,7 +118,7 @@ impl<S: Store, C: Connector> World<S, C> {
         let dialect = probe(&client).await.map_err(GatewayFailure::Probe)?;
         tracing::info!(
             gateway = %row.id,
-            server_version = %client.hello().server_version.as_deref().unwrap_or("unknown"),
+            server_version = %client.hello().server_version,
             protocol = client.hello().protocol,
             roster = ?dialect.roster,
             "connected"
@@ -132,19 +131,12 @@ impl<S: Store, C: Connector> World<S, C> {
 
     /// Has the gateway looked at again when this connection ends.
     fn watch(&self, gateway: GatewayId, session: &Session) {
-        let (client, queue, metrics) = (
-            session.client.clone(),
-            Arc::clone(&self.gateway_queue),
-            self.metrics.clone(),
-        );
+        let (client, queue) = (session.client.clone(), self.gateway_queue.clone());
         tokio::spawn(async move {
             let reason = client.closed().await;
-            if reason.ours {
-                return;
-            }
             tracing::warn!(%gateway, restart = reason.restart, reason = %reason.message, "connection ended");
             if reason.restart {
-                metrics.gateway_restart_seen();
+                tracing::debug!(%gateway, "the gateway says that it restarts");
             }
             let pause = if reason.restart {
                 reason.restart_expected.unwrap_or(RESTART_PAUSE)
@@ -226,22 +218,23 @@ impl<S: Store, C: Connector> World<S, C> {
         let roster = u32::try_from(config.roster.len() + added.len()).unwrap_or(u32::MAX);
         let deadline = PATCH_DEADLINE + PATCH_DEADLINE_PER_AGENT.saturating_mul(roster);
         let answer = tokio::select! {
-            answer = session.client.config_patch(patch, config.hash.as_deref(), deadline) => answer,
+            answer = session.client.config_patch(patch, config.hash.as_deref(), &[], deadline) => answer,
             () = cx.cancel.cancelled() => return Err(GatewayFailure::Cancelled),
         };
         match answer {
             Ok(outcome) => {
-                if effect == Effect::Restart || outcome.requires_restart {
+                if effect == Effect::Restart || outcome.requires_restart == Some(true) {
                     let closed = tokio::time::timeout(RESTART_GRACE, session.client.closed())
                         .await
                         .is_ok();
                     if closed {
+                        self.metrics.restart_caused();
                         return Err(GatewayFailure::Restarting);
                     }
                 }
                 Ok(())
             }
-            Err(error) if error.is_invalid() => {
+            Err(error) if error.class() == ErrorClass::Invalid => {
                 let refused = self.refuse_heartbeats(spec, config, patch, &error);
                 Err(GatewayFailure::PatchRefused {
                     error,
@@ -262,7 +255,7 @@ impl<S: Store, C: Connector> World<S, C> {
     ) -> bool {
         let mut refused = false;
         for (path, message) in error.issues() {
-            let Some(id) = agent_of_issue(&path, config, patch) else {
+            let Some(id) = agent_of_issue(path, config, patch) else {
                 continue;
             };
             let Some(agent) = spec.managed().find(|agent| agent.gateway_agent_id == id) else {
@@ -279,7 +272,7 @@ impl<S: Store, C: Connector> World<S, C> {
     }
 
     fn config_failure(&self, spec: &GatewaySpec, error: GatewayError) -> GatewayFailure {
-        if error.outcome_unknown() || error.is_closed() {
+        if error.outcome_unknown() || session_lost(&error) {
             // What became of it is read back over the next connection.
             self.sessions.remove(spec.id());
         }
@@ -294,6 +287,30 @@ impl<S: Store, C: Connector> World<S, C> {
                 self.agent_queue.add(agent.row.id, Priority::Change);
             }
         }
+    }
+}
+
+/// Whether this failure means that the connection is gone.
+pub(super) fn session_lost(error: &GatewayError) -> bool {
+    matches!(
+        error.class(),
+        ErrorClass::ConnectionClosed | ErrorClass::Restarting | ErrorClass::FrameTooLarge
+    )
+}
+
+/// Counts a plan's steps by kind.
+fn count(plan: &GatewayPlan, report: impl Fn(DriftKind, u64)) {
+    for step in &plan.steps {
+        let kind = match step.change {
+            ConfigChange::AddAgent { .. } | ConfigChange::SetName { .. } | ConfigChange::SetWorkspace { .. } => {
+                DriftKind::Roster
+            }
+            ConfigChange::SetHeartbeat { .. } => DriftKind::Heartbeat,
+            ConfigChange::SetOwnership | ConfigChange::SetExecHost | ConfigChange::SetVisibility { .. } => {
+                DriftKind::Defaults
+            }
+        };
+        report(kind, 1);
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) fn gateway(
             let is_refused = refused
                 .get(&agent.row.id)
                 .is_some_and(|(digest, _)| *digest == agent.digest);
-            let heartbeat = match render::heartbeat(&agent.row, dialect) {
+            let heartbeat = match render::heartbeat(&agent.row, dialect, render::heartbeat_prompt(dialect)) {
                 Ok((heartbeat, keys)) if !is_refused => {
                     dropped.extend(keys);
                     Some(heartbeat)
@@ -61,7 +61,7 @@ pub(super) fn gateway(
 
 /// What is wrong with the heartbeat that an agent's row asks for, whatever the gateway.
 pub(super) fn heartbeat_error(agent: &AgentSpec, dialect: &Dialect) -> Option<String> {
-    render::heartbeat(&agent.row, dialect).err()
+    render::heartbeat(&agent.row, dialect, render::heartbeat_prompt(dialect)).err()
 }
 
 /// An agent's files, rendered for a dialect.

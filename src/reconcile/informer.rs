@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use secrecy::ExposeSecret;
@@ -15,20 +16,11 @@ use super::spec::{self, AgentSpec, GatewaySpec};
 use super::world::World;
 use crate::gateway::Connector;
 use crate::model::{Event, EventKind, GatewayId, GatewaySnapshot, ObjectRef};
-use crate::runtime::{BackoffPolicy, Priority};
+use crate::runtime::{BackoffPolicy, Discovery, Priority};
 use crate::store::{Hint, HintSource, Store, StoreError};
 
 /// How far a resync may deviate from its interval, so that replicas and restarts do not beat in time.
 const RESYNC_JITTER: f64 = 0.1;
-
-/// How a look at the database came about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// A notification.
-    Hint,
-    /// The start, a reconnect, or the interval.
-    Resync,
-}
 
 /// What has to be loaded.
 #[derive(Default)]
@@ -124,7 +116,7 @@ impl<S: Store, C: Connector> World<S, C> {
     /// Loads one gateway's rows and enqueues what changed.
     async fn refresh(&self, id: GatewayId) -> Result<(), StoreError> {
         match self.store.load_gateway(id).await? {
-            Some(snapshot) => self.accept(vec![snapshot], Source::Hint).await?,
+            Some(snapshot) => self.accept(vec![snapshot], Discovery::Hint).await?,
             None => self.forget_gateway(id).await?,
         }
         Ok(())
@@ -139,7 +131,7 @@ impl<S: Store, C: Connector> World<S, C> {
                 self.forget_gateway(spec.id()).await?;
             }
         }
-        self.accept(fleet, Source::Resync).await?;
+        self.accept(fleet, Discovery::Resync).await?;
         for spec in self.cache.gateways() {
             self.gateway_queue.add(spec.id(), Priority::Resync);
             for agent in &spec.agents {
@@ -150,7 +142,7 @@ impl<S: Store, C: Connector> World<S, C> {
     }
 
     /// Takes snapshots into the cache, counting generations, and enqueues what changed.
-    async fn accept(&self, snapshots: Vec<GatewaySnapshot>, source: Source) -> Result<(), StoreError> {
+    async fn accept(&self, snapshots: Vec<GatewaySnapshot>, source: Discovery) -> Result<(), StoreError> {
         let environment = self.environment();
         let mut specs: Vec<_> = snapshots
             .into_iter()
@@ -187,7 +179,7 @@ impl<S: Store, C: Connector> World<S, C> {
         Ok(())
     }
 
-    fn enqueue_changes(&self, new: &GatewaySpec, old: Option<&GatewaySpec>, source: Source) {
+    fn enqueue_changes(&self, new: &GatewaySpec, old: Option<&GatewaySpec>, source: Discovery) {
         let token = |spec: &GatewaySpec| {
             spec.snapshot
                 .gateway
@@ -196,7 +188,7 @@ impl<S: Store, C: Connector> World<S, C> {
                 .map(|token| token.expose_secret().to_owned())
         };
         if old.is_none_or(|old| old.roster_digest != new.roster_digest || token(old) != token(new)) {
-            self.metrics.discovered(source == Source::Hint);
+            self.metrics.discovered(source);
             self.gateway_queue.add_fresh(new.id());
         }
         let before: HashMap<_, _> = old
@@ -213,9 +205,9 @@ impl<S: Store, C: Connector> World<S, C> {
                     }
                 }
                 _ => {
-                    self.metrics.discovered(source == Source::Hint);
+                    self.metrics.discovered(source);
                     if agent.record.spec_digest.as_ref() != Some(&agent.digest) {
-                        self.state().unconverged.entry(id).or_insert_with(Instant::now);
+                        self.metrics.convergence.started(ObjectRef::Agent(id), Duration::ZERO);
                     }
                     self.agent_queue.add_fresh(id);
                 }
@@ -246,11 +238,12 @@ impl<S: Store, C: Connector> World<S, C> {
                 continue;
             }
             self.agent_queue.forget(&id);
+            self.metrics.convergence.forget(ObjectRef::Agent(id));
+            self.metrics.agents.forget(&id);
             {
                 let mut state = self.state();
                 state.agents.remove(&id);
                 state.parked.remove(&id);
-                state.unconverged.remove(&id);
                 state.refused_heartbeats.remove(&id);
             }
             let on_gateway = self
@@ -282,6 +275,7 @@ impl<S: Store, C: Connector> World<S, C> {
     async fn forget_gateway(&self, id: GatewayId) -> Result<(), StoreError> {
         self.sessions.remove(id);
         self.gateway_queue.forget(&id);
+        self.metrics.gateways.forget(&id);
         self.state().gateways.remove(&id);
         if let Some(old) = self.cache.remove(id) {
             self.report_vanished(&old).await?;

@@ -17,5 +17,4 @@ mod world;
 
 pub use agent::AgentReconciler;
 pub use gateway::GatewayReconciler;
-pub use informer::Source;
 pub use world::{Clock, Settings, World};

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::gateway::UNAUTHORIZED_PAUSE;
+use super::gateway::{UNAUTHORIZED_PAUSE, session_lost};
 use super::spec::{AgentSpec, Excluded, GatewaySpec};
 use super::world::World;
-use crate::gateway::{Connector, GatewayError};
+use crate::gateway::{Connector, ErrorClass, GatewayError};
 use crate::model::{ConditionStatus, ConditionType, Conditions, ConfigChange, Event, EventKind, GatewayId, ObjectRef};
 use crate::runtime::ReconcileError;
 use crate::store::{AgentStatusWrite, GatewayStatusWrite, Store, StoreError};
@@ -58,7 +58,7 @@ impl GatewayFailure {
     pub(super) fn into_error(self) -> ReconcileError {
         let (message, at_least) = match self {
             Self::Connect(error) | Self::Probe(error) | Self::Config(error) | Self::PatchRefused { error, .. } => {
-                let pause = if error.is_unauthorized() {
+                let pause = if is_unauthorized(&error) {
                     Some(UNAUTHORIZED_PAUSE)
                 } else {
                     error.retry_after()
@@ -73,7 +73,10 @@ impl GatewayFailure {
             Self::Store(error) => (error.to_string(), None),
             Self::Cancelled => ("cancelled".into(), None),
         };
-        ReconcileError::new(message, at_least)
+        match at_least {
+            Some(pause) => ReconcileError::new(message).retry_after(pause),
+            None => ReconcileError::new(message),
+        }
     }
 }
 
@@ -128,7 +131,7 @@ impl<S: Store, C: Connector> World<S, C> {
         for (kind, status, reason, message) in gateway_findings(spec, outcome) {
             conditions.set(kind, status, reason, clip(&message), spec.generation, now);
         }
-        self.metrics.set_gateway_conditions(id, &conditions);
+        self.metrics.gateways.record(id, &conditions);
         let write = GatewayStatusWrite {
             conditions: conditions.clone(),
             server_version: outcome.as_ref().ok().and_then(|o| o.server_version.clone()),
@@ -140,7 +143,7 @@ impl<S: Store, C: Connector> World<S, C> {
         if conditions == before && (same_server || self.state().gateways.contains_key(&id)) {
             return Ok(());
         }
-        let error = |error: StoreError| ReconcileError::new(error.to_string(), None);
+        let error = |error: StoreError| ReconcileError::from_error(error);
         self.store
             .write_gateway_status(&self.fence, id, &write)
             .await
@@ -182,7 +185,7 @@ impl<S: Store, C: Connector> World<S, C> {
         for (kind, status, reason, message) in report.findings.into_iter().chain([ready]) {
             conditions.set(kind, status, reason, clip(&message), agent.generation, now);
         }
-        self.metrics.set_agent_conditions(id, &conditions);
+        self.metrics.agents.record(id, &conditions);
         let mut write = AgentStatusWrite {
             conditions,
             ..AgentStatusWrite::default()
@@ -205,7 +208,7 @@ impl<S: Store, C: Connector> World<S, C> {
         if last.as_ref() == Some(&write) || (last.is_none() && before == write.conditions && !write.projects()) {
             return Ok(());
         }
-        let error = |error: StoreError| ReconcileError::new(error.to_string(), None);
+        let error = |error: StoreError| ReconcileError::from_error(error);
         let event = transition(ObjectRef::Agent(id), &before, &write.conditions);
         let events: Vec<_> = event.into_iter().chain(corrected_session(agent, &write)).collect();
         self.store
@@ -320,17 +323,17 @@ fn gateway_findings(spec: &GatewaySpec, outcome: &Result<GatewayOutcome, Gateway
                 ]),
             }
         }
-        Err(GatewayFailure::Connect(error)) if error.is_unauthorized() => {
+        Err(GatewayFailure::Connect(error)) if is_unauthorized(error) => {
             findings.push(reached());
             findings.extend(failed(Authorized, error.reason(), error.to_string()));
             findings.extend(unknown(&[Compatible, ConfigSynced]));
         }
-        Err(GatewayFailure::Connect(error)) if error.is_incompatible() => {
+        Err(GatewayFailure::Connect(error)) if error.class() == ErrorClass::IncompatibleProtocol => {
             findings.push(reached());
             findings.extend(failed(Compatible, error.reason(), error.to_string()));
             findings.extend(unknown(&[Authorized, ConfigSynced]));
         }
-        Err(GatewayFailure::Probe(error)) if !error.is_closed() => {
+        Err(GatewayFailure::Probe(error)) if !session_lost(error) => {
             findings.extend([reached(), authorized()]);
             findings.extend(failed(Compatible, error.reason(), error.to_string()));
             findings.extend(unknown(&[ConfigSynced]));
@@ -339,7 +342,7 @@ fn gateway_findings(spec: &GatewaySpec, outcome: &Result<GatewayOutcome, Gateway
             findings.extend(failed(Reachable, error.reason(), error.to_string()));
             findings.extend(unknown(&[Authorized, Compatible, ConfigSynced]));
         }
-        Err(GatewayFailure::Config(error)) if error.is_closed() => {
+        Err(GatewayFailure::Config(error)) if session_lost(error) => {
             findings.extend(failed(Reachable, error.reason(), error.to_string()));
             findings.extend(unknown(&[ConfigSynced]));
         }
@@ -363,6 +366,14 @@ fn gateway_findings(spec: &GatewaySpec, outcome: &Result<GatewayOutcome, Gateway
         Err(GatewayFailure::Store(_) | GatewayFailure::Cancelled) => {}
     }
     findings
+}
+
+/// Whether the gateway was reached and does not let us in.
+fn is_unauthorized(error: &GatewayError) -> bool {
+    matches!(
+        error.class(),
+        ErrorClass::Unauthorized | ErrorClass::PairingRequired | ErrorClass::MissingScope
+    )
 }
 
 /// Cuts a text that came from outside to a length that fits a condition.

@@ -148,7 +148,6 @@ impl<S: Store, C: Connector> World<S, C> {
         let candidate = Candidate {
             token_sha256: token::fingerprint(token.expose_secret()),
             hash,
-            replaces: current.clone(),
             created_at: self.now(),
         };
         // Committed before any write: whatever becomes of the write, the file's token has a hash in the database.
@@ -220,7 +219,7 @@ async fn decide(
         .rev()
         .map(|candidate| token::Candidate {
             hash: candidate.hash.clone(),
-            replaces: candidate.replaces.clone(),
+            replaces: state.current_hash.clone(),
         })
         .collect();
     // A candidate that was written and one that verified are found by their fingerprints: no key is derived for ours.

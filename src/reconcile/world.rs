@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::time::Instant;
 
 use super::cache::Cache;
 use super::memory::AgentMemory;
@@ -55,11 +54,11 @@ pub struct World<S, C> {
     /// The live connections.
     pub sessions: Sessions,
     /// Gateways to look at.
-    pub gateway_queue: Arc<WorkQueue<GatewayId>>,
+    pub gateway_queue: WorkQueue<GatewayId>,
     /// Agents to look at.
-    pub agent_queue: Arc<WorkQueue<AgentId>>,
+    pub agent_queue: WorkQueue<AgentId>,
     /// Our own metrics.
-    pub metrics: FleetMetrics,
+    pub metrics: Arc<FleetMetrics>,
     pub(super) state: Mutex<State>,
 }
 
@@ -74,10 +73,6 @@ pub(super) struct State {
     pub(super) parked: HashSet<AgentId>,
     /// Heartbeats that a gateway refused, by the digest of the spec that holds them, with the gateway's words.
     pub(super) refused_heartbeats: HashMap<AgentId, (String, String)>,
-    /// Since when an agent's newest generation has been waiting to be read back from its gateway.
-    pub(super) unconverged: HashMap<AgentId, Instant>,
-    /// Gateways on which a patch of ours was predicted to cause a restart that has not been seen yet.
-    pub(super) restarts_expected: HashSet<GatewayId>,
 }
 
 impl<S, C> World<S, C> {
@@ -93,9 +88,9 @@ impl<S, C> World<S, C> {
         settings: Settings,
         fence: Fence,
         clock: Clock,
-        gateway_queue: Arc<WorkQueue<GatewayId>>,
-        agent_queue: Arc<WorkQueue<AgentId>>,
-        metrics: FleetMetrics,
+        gateway_queue: WorkQueue<GatewayId>,
+        agent_queue: WorkQueue<AgentId>,
+        metrics: Arc<FleetMetrics>,
     ) -> Self {
         Self {
             store,
