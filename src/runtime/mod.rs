@@ -5,6 +5,7 @@
 mod backoff;
 mod controller;
 mod metrics;
+mod ownership;
 mod queue;
 mod rate_limit;
 mod reconciler;
@@ -15,6 +16,7 @@ pub use metrics::{
     ConditionGauges, ControllerMetrics, Convergence, Discovery, DriftKind, FleetMetrics, OwnershipMetrics,
     QueueMetrics, RotationOutcome, RuntimeMetrics,
 };
+pub use ownership::{Ownership, OwnershipConfig, Standing, Tenure};
 pub use queue::{Outcome, Priority, QueueKey, Work, WorkQueue};
 pub use rate_limit::RateLimit;
 pub use reconciler::{Action, Context, ReconcileError, Reconciler};
