@@ -1,0 +1,156 @@
+//! The lab's promises, checked on real servers.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sqlx::{ConnectOptions, Connection, Row};
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use super::{Options, Postgres, RealGateway, VERSIONS, processes, shared_postgres};
+
+async fn one(url: &str) -> sqlx::Result<i32> {
+    let options: sqlx::postgres::PgConnectOptions = url.parse()?;
+    let mut connection = options.connect().await?;
+    let row = sqlx::query("SELECT 1").fetch_one(&mut connection).await?;
+    connection.close().await?;
+    row.try_get(0)
+}
+
+#[tokio::test]
+async fn postgres_comes_back_with_its_data_after_a_restart_and_after_a_crash() {
+    let postgres = Postgres::start().await.unwrap();
+    let url = postgres.create_database("kept").await.unwrap();
+    assert_eq!(one(&url).await.unwrap(), 1);
+    postgres.restart().await.unwrap();
+    assert_eq!(one(&url).await.unwrap(), 1);
+    postgres.kill9().await.unwrap();
+    assert!(one(&url).await.is_err(), "a killed server must not answer");
+    postgres.start_again().await.unwrap();
+    assert_eq!(one(&url).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_dropped_postgres_leaves_no_process_and_no_directory() {
+    let postgres = Postgres::start().await.unwrap();
+    let directory = postgres.directory().to_owned();
+    assert!(directory.exists());
+    assert!(
+        !processes::tagged(&directory).is_empty(),
+        "the running server must be found by its tag"
+    );
+    drop(postgres);
+    assert_eq!(processes::tagged(&directory), []);
+    assert!(!directory.exists());
+}
+
+/// Two roles in one test: without the variable it starts itself again with it, kills that process, and looks.
+#[tokio::test]
+async fn a_killed_owner_leaves_no_process_and_no_directory() {
+    const ROLE: &str = "OPENCLAW_LAB_TEST_OWNER";
+    if std::env::var_os(ROLE).is_some() {
+        let postgres = Postgres::start().await.unwrap();
+        println!("\ndirectory {}", postgres.directory().display());
+        std::future::pending::<()>().await;
+    }
+    let mut owner = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "lab::tests::a_killed_owner_leaves_no_process_and_no_directory",
+            "--nocapture",
+        ])
+        .env(ROLE, "1")
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(owner.stdout.take().unwrap()).lines();
+    let limit = Duration::from_mins(2);
+    let directory = tokio::time::timeout(limit, async {
+        loop {
+            let line = lines
+                .next_line()
+                .await
+                .unwrap()
+                .expect("the owner ended before it had a server");
+            if let Some(directory) = line.strip_prefix("directory ") {
+                break PathBuf::from(directory);
+            }
+        }
+    })
+    .await
+    .unwrap();
+    assert!(!processes::tagged(&directory).is_empty());
+    owner.kill().await.unwrap();
+    tokio::time::timeout(Duration::from_secs(30), async {
+        while directory.exists() || !processes::tagged(&directory).is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .expect("the guardian of a killed process must end its server and remove the directory");
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_refused() {
+    let postgres = shared_postgres().await;
+    let wrong = postgres.url().replace(postgres.password(), "wrong");
+    assert!(one(&wrong).await.is_err());
+}
+
+#[tokio::test]
+async fn fresh_databases_differ() {
+    let postgres = shared_postgres().await;
+    assert_ne!(
+        postgres.fresh_database().await.unwrap(),
+        postgres.fresh_database().await.unwrap()
+    );
+    assert!(postgres.create_database("no\"name").await.is_err());
+}
+
+#[tokio::test]
+async fn debug_output_shows_no_secret() {
+    let postgres = shared_postgres().await;
+    assert!(!format!("{postgres:?}").contains(postgres.password()));
+    let options = Options {
+        token: Some("s3cret".to_owned()),
+        ..Options::default()
+    };
+    assert!(!format!("{options:?}").contains("s3cret"));
+}
+
+async fn starts_restarts_and_vanishes(version: &str) {
+    let gateway = RealGateway::start(version, Options::default()).await.unwrap();
+    let directory = gateway.directory().to_owned();
+    assert!(gateway.is_running());
+    gateway.restart().await.unwrap();
+    gateway.kill().await.unwrap();
+    assert!(!gateway.is_running());
+    assert!(
+        tokio::time::timeout(
+            Duration::from_secs(5),
+            super::handshake::greet(&gateway.url(), gateway.token())
+        )
+        .await
+        .unwrap()
+        .is_err()
+    );
+    gateway.start_again().await.unwrap();
+    drop(gateway);
+    assert_eq!(processes::tagged(&directory), []);
+    assert!(!directory.exists());
+}
+
+#[tokio::test]
+async fn gateway_2026_4_29_starts_restarts_and_vanishes() {
+    starts_restarts_and_vanishes(VERSIONS[0]).await;
+}
+
+#[tokio::test]
+async fn gateway_2026_7_1_starts_restarts_and_vanishes() {
+    starts_restarts_and_vanishes(VERSIONS[1]).await;
+}
+
+#[tokio::test]
+async fn gateway_2026_9_6_starts_restarts_and_vanishes() {
+    starts_restarts_and_vanishes(VERSIONS[2]).await;
+}
