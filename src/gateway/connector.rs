@@ -255,7 +255,10 @@ impl Endpoint {
 
 /// Whether an I/O error comes from TLS itself rather than from the connection below it.
 fn is_tls(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+    error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+        .is_some()
 }
 
 /// Opens a TCP connection to the first address that answers; each gets its share of the time that is left.
