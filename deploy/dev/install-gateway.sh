@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# usage: install-gateway.sh VERSION
+#
+# Prints the package directory of this OpenClaw version, installed from npm (about 650 MB each).
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+version=${1:-}
+[[ $version =~ ^[0-9]{4}\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$ ]] || die "usage: install-gateway.sh VERSION, for example 2026.9.6 (not '$version')"
+
+home=$cache/openclaw/$version
+package=$home/node_modules/openclaw
+
+installed() { # PACKAGE_DIRECTORY
+  [ -e "$1/openclaw.mjs" ] && grep -qF "\"version\": \"$version\"" "$1/package.json" 2>/dev/null
+}
+
+if ! installed "$package"; then
+  lock "openclaw-$version"
+  if ! installed "$package"; then
+    say "Installing OpenClaw $version into $home (about 650 MB) …"
+    make_work
+    mkdir "$work/openclaw"
+    case $version in
+      # These pull one dependency from git, which needs credentials; the registry has the same.
+      2026.2.*) printf '{"private": true, "overrides": {"libsignal": "2.0.1"}}\n' >"$work/openclaw/package.json" ;;
+    esac
+    npm_into "$work/openclaw" "openclaw@$version"
+    installed "$work/openclaw/node_modules/openclaw" || die "npm installed openclaw@$version, but not with the expected content"
+    place "$work/openclaw" "$home"
+  fi
+fi
+printf '%s\n' "$package"

@@ -1,0 +1,534 @@
+//! What can go wrong between the controller and a gateway, and what follows from it.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::redact::clean;
+
+/// The kinds of failure that anything here branches on. The names are the reasons that conditions carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorClass {
+    /// The gateway's row has no URL.
+    NotConfigured,
+    /// The gateway's URL cannot be used.
+    InvalidUrl,
+    /// The host name could not be resolved.
+    DnsFailed,
+    /// The host answered that nothing listens on the port.
+    ConnectionRefused,
+    /// The TCP connection could not be made for another reason.
+    TcpFailed,
+    /// The TLS handshake failed.
+    TlsFailed,
+    /// The WebSocket or gateway handshake failed.
+    HandshakeFailed,
+    /// The token or the device signature was not accepted.
+    Unauthorized,
+    /// An operator has to approve our device first.
+    PairingRequired,
+    /// A scope that we need was not granted.
+    MissingScope,
+    /// No protocol that both sides speak.
+    IncompatibleProtocol,
+    /// No answer within the deadline.
+    Timeout,
+    /// The connection ended.
+    ConnectionClosed,
+    /// The connection ended because the gateway restarts.
+    Restarting,
+    /// The gateway cannot serve at present.
+    Unavailable,
+    /// Too many requests of a kind.
+    RateLimited,
+    /// Somebody else wrote first: read again, then decide anew.
+    Conflict,
+    /// The agent, session or path does not exist.
+    NotFound,
+    /// The gateway does not take a file of this name.
+    UnsupportedFile,
+    /// The gateway says that the request is wrong.
+    Invalid,
+    /// The gateway sent something that makes no sense.
+    ProtocolError,
+    /// The gateway sent a frame larger than we take.
+    FrameTooLarge,
+    /// Anything else.
+    Other,
+}
+
+impl ErrorClass {
+    /// The CamelCase word for conditions and for the metrics' `outcome` label.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::NotConfigured => "NotConfigured",
+            Self::InvalidUrl => "InvalidUrl",
+            Self::DnsFailed => "DnsFailed",
+            Self::ConnectionRefused => "ConnectionRefused",
+            Self::TcpFailed => "TcpFailed",
+            Self::TlsFailed => "TlsFailed",
+            Self::HandshakeFailed => "HandshakeFailed",
+            Self::Unauthorized => "Unauthorized",
+            Self::PairingRequired => "PairingRequired",
+            Self::MissingScope => "MissingScope",
+            Self::IncompatibleProtocol => "IncompatibleProtocol",
+            Self::Timeout => "Timeout",
+            Self::ConnectionClosed => "ConnectionClosed",
+            Self::Restarting => "Restarting",
+            Self::Unavailable => "Unavailable",
+            Self::RateLimited => "RateLimited",
+            Self::Conflict => "Conflict",
+            Self::NotFound => "NotFound",
+            Self::UnsupportedFile => "UnsupportedFile",
+            Self::Invalid => "Invalid",
+            Self::ProtocolError => "ProtocolError",
+            Self::FrameTooLarge => "FrameTooLarge",
+            Self::Other => "Other",
+        }
+    }
+
+    /// What a person can do about it; empty where the message says it all.
+    fn advice(self) -> &'static str {
+        match self {
+            Self::NotConfigured | Self::Conflict | Self::NotFound | Self::Other => "",
+            Self::InvalidUrl => "Set the gateway's URL to ws://host:port or wss://host:port.",
+            Self::DnsFailed => "Check the host name in the gateway's URL and the resolver.",
+            Self::ConnectionRefused => "Check that the gateway is running and that host and port are right.",
+            Self::TcpFailed => "Check the network and the firewall between the controller and the gateway.",
+            Self::TlsFailed => {
+                "Check the certificate and that the port speaks TLS; for a self-signed certificate set allow_insecure_tls."
+            }
+            Self::HandshakeFailed => "Check that the URL leads to an OpenClaw gateway.",
+            Self::Unauthorized => {
+                "Put the gateway's current token into its row; it is gateway.auth.token in its config."
+            }
+            Self::PairingRequired => {
+                "Approve the controller's device on the gateway's host: `openclaw devices list`, then `openclaw devices approve <id>`."
+            }
+            Self::MissingScope => "Approve the controller's device with the scope operator.admin.",
+            Self::IncompatibleProtocol => "This controller speaks the protocols 3 and 4: upgrade the older of the two.",
+            Self::Timeout | Self::ConnectionClosed | Self::Restarting | Self::Unavailable | Self::RateLimited => {
+                "It will be tried again."
+            }
+            Self::UnsupportedFile => "The gateway has no such workspace file.",
+            Self::Invalid => "The same request would be refused again: correct what the message names.",
+            Self::ProtocolError => "Check that the URL leads to an OpenClaw gateway, and its version.",
+            Self::FrameTooLarge => "The connection was closed; look for what makes the gateway's answer so large.",
+        }
+    }
+}
+
+/// A failed call to a gateway. `Display` is for people and says what to do next; no secret is ever in it.
+#[derive(Clone)]
+pub struct GatewayError(Box<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    class: ErrorClass,
+    /// What happened, without advice; cleaned of control characters and bounded.
+    message: String,
+    /// The call that failed and the object it was about.
+    call: Option<String>,
+    /// The gateway's own `code`, and `details.code` where there is one.
+    code: Option<String>,
+    retryable: bool,
+    retry_after: Option<Duration>,
+    outcome_unknown: bool,
+}
+
+impl GatewayError {
+    /// An error of this class, told in these words.
+    pub fn new(class: ErrorClass, message: impl AsRef<str>) -> Self {
+        Self(Box::new(Inner {
+            class,
+            message: clean(message.as_ref()),
+            call: None,
+            code: None,
+            retryable: false,
+            retry_after: None,
+            outcome_unknown: false,
+        }))
+    }
+
+    /// An answer that makes no sense.
+    pub(super) fn protocol(message: impl AsRef<str>) -> Self {
+        Self::new(ErrorClass::ProtocolError, message)
+    }
+
+    /// The error that a gateway's `error` object stands for.
+    ///
+    /// Codes decide where there are any; the gateways measured answer nearly everything with `INVALID_REQUEST`, so that
+    /// the text has to tell the rest.
+    pub fn from_response(error: &Value) -> Self {
+        let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
+        let details = error.get("details").unwrap_or(&Value::Null);
+        let code = text(error, "code").unwrap_or_default();
+        let detail_code = text(details, "code").unwrap_or_default();
+        let retryable = error.get("retryable").and_then(Value::as_bool).unwrap_or(false);
+        let mut message = text(error, "message").unwrap_or_else(|| "the gateway gave no message".to_owned());
+        let class = classify(&code, &detail_code, details, &message, retryable);
+        append_issues(&mut message, details);
+        if let Some(request) = text(details, "requestId") {
+            message.push_str(" (pairing request ");
+            message.push_str(&request);
+            message.push(')');
+        }
+        let mut this = Self::new(class, message);
+        this.0.code = match (code.is_empty(), detail_code.is_empty()) {
+            (true, true) => None,
+            (false, true) => Some(clean(&code)),
+            (_, false) => Some(clean(&detail_code)),
+        };
+        this.0.retryable = retryable;
+        this.0.retry_after = error.get("retryAfterMs").and_then(Value::as_f64).and_then(milliseconds);
+        this
+    }
+
+    /// Says which call failed, and about what.
+    #[must_use]
+    pub(super) fn during(mut self, call: impl Into<String>) -> Self {
+        self.0.call.get_or_insert_with(|| call.into());
+        self
+    }
+
+    /// Says what the call was about: an agent, a file, a session.
+    #[must_use]
+    pub(super) fn about(mut self, object: &str) -> Self {
+        if let Some(call) = &mut self.0.call {
+            call.push_str(" (");
+            call.push_str(object);
+            call.push(')');
+        }
+        self
+    }
+
+    /// Says whether the call may have taken effect all the same.
+    #[must_use]
+    pub(super) fn with_outcome_unknown(mut self, unknown: bool) -> Self {
+        self.0.outcome_unknown = unknown;
+        self
+    }
+
+    /// Says how long to wait at least.
+    #[must_use]
+    pub(super) fn with_retry_after(mut self, after: Option<Duration>) -> Self {
+        self.0.retry_after = self.0.retry_after.or(after);
+        self
+    }
+
+    /// Says whether it may pass by itself.
+    #[must_use]
+    pub(super) fn with_retryable(mut self, retryable: bool) -> Self {
+        self.0.retryable = retryable;
+        self
+    }
+
+    /// Takes a secret out of the message, should the other side have echoed it.
+    #[must_use]
+    pub(super) fn without(mut self, secret: Option<&str>) -> Self {
+        if let Some(secret) = secret.filter(|secret| !secret.is_empty() && self.0.message.contains(secret)) {
+            self.0.message = self.0.message.replace(secret, "[redacted]");
+        }
+        self
+    }
+
+    /// What kind of failure it is.
+    pub fn class(&self) -> ErrorClass {
+        self.0.class
+    }
+
+    /// The CamelCase word for a condition.
+    pub fn reason(&self) -> &'static str {
+        self.0.class.reason()
+    }
+
+    /// What happened, without the call and without advice.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The gateway's code for it (the more specific one), if it came from the gateway.
+    pub fn code(&self) -> Option<&str> {
+        self.0.code.as_deref()
+    }
+
+    /// How long the gateway asks us to wait.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    /// Whether the request was a write that may have taken effect although no answer came: read back before repeating it.
+    pub fn outcome_unknown(&self) -> bool {
+        self.0.outcome_unknown
+    }
+
+    /// Whether the same call may well succeed later without anybody doing anything.
+    pub fn is_transient(&self) -> bool {
+        match self.0.class {
+            ErrorClass::DnsFailed
+            | ErrorClass::ConnectionRefused
+            | ErrorClass::TcpFailed
+            | ErrorClass::Timeout
+            | ErrorClass::ConnectionClosed
+            | ErrorClass::Restarting
+            | ErrorClass::Unavailable
+            | ErrorClass::RateLimited
+            | ErrorClass::Conflict => true,
+            ErrorClass::Unauthorized
+            | ErrorClass::PairingRequired
+            | ErrorClass::MissingScope
+            | ErrorClass::UnsupportedFile
+            | ErrorClass::Invalid => false,
+            _ => self.0.retryable,
+        }
+    }
+}
+
+impl fmt::Display for GatewayError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(call) = &self.0.call {
+            write!(f, "{call}: ")?;
+        }
+        f.write_str(&self.0.message)?;
+        if let Some(code) = &self.0.code {
+            write!(f, " [{code}]")?;
+        }
+        if !self.0.message.ends_with(['.', '!', '?']) || self.0.code.is_some() {
+            f.write_str(".")?;
+        }
+        if let Some(after) = self.0.retry_after {
+            write!(f, " The gateway asks to wait {:.1} s.", after.as_secs_f64())?;
+        }
+        if self.0.outcome_unknown {
+            f.write_str(" Whether it took effect is not known until it is read back.")?;
+        }
+        let advice = self.0.class.advice();
+        if !advice.is_empty() {
+            write!(f, " {advice}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for GatewayError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GatewayError({}: {self})", self.reason())
+    }
+}
+
+impl std::error::Error for GatewayError {}
+
+/// A number of milliseconds from the wire; nonsense is no number. At most a day.
+pub(super) fn milliseconds(value: f64) -> Option<Duration> {
+    (value.is_finite() && value >= 0.0).then(|| Duration::from_secs_f64((value / 1000.0).min(86_400.0)))
+}
+
+fn classify(code: &str, detail_code: &str, details: &Value, message: &str, retryable: bool) -> ErrorClass {
+    match detail_code {
+        "AUTH_RATE_LIMITED" => return ErrorClass::RateLimited,
+        "PAIRING_REQUIRED" | "DEVICE_IDENTITY_REQUIRED" => return ErrorClass::PairingRequired,
+        "MISSING_SCOPE" | "AUTH_SCOPE_MISMATCH" => return ErrorClass::MissingScope,
+        "PROTOCOL_MISMATCH" => return ErrorClass::IncompatibleProtocol,
+        "CONTROL_UI_ORIGIN_NOT_ALLOWED" => return ErrorClass::Unauthorized,
+        _ if detail_code.starts_with("AUTH_") || detail_code.starts_with("DEVICE_") => return ErrorClass::Unauthorized,
+        _ => {}
+    }
+    if details.get("type").and_then(Value::as_str) == Some("agent_file_conflict") {
+        return ErrorClass::Conflict;
+    }
+    match code {
+        "NOT_PAIRED" => return ErrorClass::PairingRequired,
+        "NOT_FOUND" => return ErrorClass::NotFound,
+        "UNAUTHORIZED" => return ErrorClass::Unauthorized,
+        "AGENT_TIMEOUT" => return ErrorClass::Timeout,
+        "RATE_LIMITED" => return ErrorClass::RateLimited,
+        _ => {}
+    }
+    let lower = message.to_lowercase();
+    let says = |text: &str| lower.contains(text);
+    if lower.starts_with("missing scope") {
+        ErrorClass::MissingScope
+    } else if lower.starts_with("unauthorized") {
+        ErrorClass::Unauthorized
+    } else if says("protocol mismatch") {
+        ErrorClass::IncompatibleProtocol
+    } else if code == "UNAVAILABLE" {
+        if says("rate limit") {
+            ErrorClass::RateLimited
+        } else if !retryable && (says("config_write_rejected") || says("config write")) {
+            // The gateway's own guard against a write that loses too much: the same write is refused again.
+            ErrorClass::Invalid
+        } else {
+            ErrorClass::Unavailable
+        }
+    } else if says("config changed since last load") || says("config base hash required") {
+        ErrorClass::Conflict
+    } else if lower.starts_with("unsupported file") {
+        ErrorClass::UnsupportedFile
+    } else if says("unknown agent id")
+        || says("no longer exists in configuration")
+        || says("config schema path not found")
+        || (says("not found") && (lower.starts_with("agent ") || lower.starts_with("session ")))
+    {
+        ErrorClass::NotFound
+    } else if code == "FORBIDDEN" {
+        ErrorClass::Unauthorized
+    } else if code == "INVALID_REQUEST" {
+        ErrorClass::Invalid
+    } else if retryable {
+        ErrorClass::Unavailable
+    } else {
+        ErrorClass::Other
+    }
+}
+
+/// Adds the issues that the message does not yet name: the gateway puts only the first into its message.
+fn append_issues(message: &mut String, details: &Value) {
+    const SHOWN: usize = 5;
+    let Some(issues) = details.get("issues").and_then(Value::as_array) else {
+        return;
+    };
+    for issue in issues.iter().take(SHOWN) {
+        let path = issue.get("path").and_then(Value::as_str).unwrap_or("?");
+        let text = issue.get("message").and_then(Value::as_str).unwrap_or("?");
+        let issue = format!("{path}: {text}");
+        if !message.contains(&issue) {
+            message.push_str("; ");
+            message.push_str(&issue);
+        }
+    }
+    if issues.len() > SHOWN {
+        message.push_str(&format!("; and {} more", issues.len() - SHOWN));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn answers_measured_on_real_gateways_get_their_class() {
+        let invalid = |message: &str| json!({"code": "INVALID_REQUEST", "message": message});
+        let check = |error: Value, class: ErrorClass, transient: bool| {
+            let found = GatewayError::from_response(&error);
+            assert_eq!((found.class(), found.is_transient()), (class, transient), "{error}");
+        };
+        check(invalid("agent \"x\" not found"), ErrorClass::NotFound, false);
+        check(invalid("unknown agent id"), ErrorClass::NotFound, false);
+        check(
+            invalid("Agent \"x\" no longer exists in configuration"),
+            ErrorClass::NotFound,
+            false,
+        );
+        check(invalid("config schema path not found"), ErrorClass::NotFound, false);
+        check(
+            invalid("unsupported file \"TOOLS.md\""),
+            ErrorClass::UnsupportedFile,
+            false,
+        );
+        check(
+            invalid("config changed since last load; re-run config.get and retry"),
+            ErrorClass::Conflict,
+            true,
+        );
+        check(
+            invalid("config base hash required; re-run config.get and retry"),
+            ErrorClass::Conflict,
+            true,
+        );
+        check(
+            invalid("missing scope: operator.admin"),
+            ErrorClass::MissingScope,
+            false,
+        );
+        check(invalid("unknown method: no.such"), ErrorClass::Invalid, false);
+        check(
+            json!({"code": "FORBIDDEN", "message": "missing scope: operator.admin", "details": {"code": "MISSING_SCOPE"}}),
+            ErrorClass::MissingScope,
+            false,
+        );
+        check(
+            json!({"code": "INVALID_REQUEST", "message": "agent file \"A\" changed since it was read",
+                   "details": {"type": "agent_file_conflict", "currentHash": "ab"}}),
+            ErrorClass::Conflict,
+            true,
+        );
+        check(
+            json!({"code": "INVALID_REQUEST", "message": "unauthorized: gateway token mismatch",
+                   "details": {"code": "AUTH_TOKEN_MISMATCH"}}),
+            ErrorClass::Unauthorized,
+            false,
+        );
+        check(
+            json!({"code": "NOT_PAIRED", "message": "pairing required", "details": {"code": "PAIRING_REQUIRED"}}),
+            ErrorClass::PairingRequired,
+            false,
+        );
+        check(
+            json!({"code": "INVALID_REQUEST", "message": "protocol mismatch", "details": {"expectedProtocol": 3}}),
+            ErrorClass::IncompatibleProtocol,
+            false,
+        );
+        check(
+            json!({"code": "UNAVAILABLE", "message": "gateway starting; retry shortly", "retryable": true,
+                   "retryAfterMs": 500, "details": {"reason": "startup-sidecars"}}),
+            ErrorClass::Unavailable,
+            true,
+        );
+        check(
+            json!({"code": "UNAVAILABLE", "message": "rate limit exceeded for config.patch; retry after 60s",
+                   "retryable": true, "retryAfterMs": 59639}),
+            ErrorClass::RateLimited,
+            true,
+        );
+        check(
+            json!({"code": "UNAVAILABLE", "message": "Error: CONFIG_WRITE_REJECTED (size-drop:792->340)"}),
+            ErrorClass::Invalid,
+            false,
+        );
+        check(
+            json!({"code": "NEW_CODE", "message": "?", "retryable": true}),
+            ErrorClass::Unavailable,
+            true,
+        );
+        check(json!("nonsense"), ErrorClass::Other, false);
+    }
+
+    #[test]
+    fn the_message_names_every_issue_the_code_the_wait_and_what_to_do() {
+        let error = GatewayError::from_response(&json!({
+            "code": "UNAVAILABLE", "message": "rate limit exceeded", "retryable": true, "retryAfterMs": 1500,
+            "details": {"issues": [{"path": "a.b", "message": "no"}, {"path": "c", "message": "nor this"}]}
+        }))
+        .during("config.patch");
+        assert_eq!(
+            error.to_string(),
+            "config.patch: rate limit exceeded; a.b: no; c: nor this [UNAVAILABLE]. The gateway asks to wait 1.5 s. \
+             It will be tried again."
+        );
+        assert_eq!(error.retry_after(), Some(Duration::from_millis(1500)));
+        assert_eq!(error.code(), Some("UNAVAILABLE"));
+    }
+
+    #[test]
+    fn an_echoed_secret_is_taken_out() {
+        let error = GatewayError::new(ErrorClass::Other, "bad token s3cret!").without(Some("s3cret"));
+        assert_eq!(error.message(), "bad token [redacted]!");
+    }
+
+    #[test]
+    fn a_wait_that_makes_no_sense_is_no_wait() {
+        for (value, expected) in [
+            (-1.0, None),
+            (f64::NAN, None),
+            (f64::INFINITY, None),
+            (0.5, Some(Duration::from_micros(500))),
+            (1e300, Some(Duration::from_hours(24))),
+        ] {
+            assert_eq!(milliseconds(value), expected, "{value}");
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! A real OpenClaw gateway.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+use super::guard::{Guard, TAG};
+use super::{handshake, install, port, processes, readiness};
+
+/// A gateway is ready 10–20 s after its start on an idle machine; tests run several at once on two cores.
+const START: Duration = Duration::from_mins(2);
+/// An orderly shutdown drains work for some seconds.
+const STOP: Duration = Duration::from_secs(15);
+
+/// How to start a gateway.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// Its shared secret; a random one if none is given.
+    pub token: Option<String>,
+    /// Its port on 127.0.0.1; a free one if none is given.
+    pub port: Option<u16>,
+    /// A directory for all its state, which is kept at the end; a temporary one, removed at the end, if none is given.
+    pub state_dir: Option<PathBuf>,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("port", &self.port)
+            .field("state_dir", &self.state_dir)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A real gateway of our own; dropping it ends it.
+pub struct RealGateway {
+    // Dropped first: ends the processes and removes the directory.
+    _guard: Guard,
+    process: Mutex<Option<Child>>,
+    node: PathBuf,
+    package: PathBuf,
+    version: String,
+    token: String,
+    port: u16,
+    directory: PathBuf,
+}
+
+impl fmt::Debug for RealGateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RealGateway")
+            .field("version", &self.version)
+            .field("port", &self.port)
+            .field("directory", &self.directory)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RealGateway {
+    /// Starts a gateway of this version, installing it first if need be, and waits until it answers `connect`.
+    ///
+    /// # Errors
+    /// When it can be neither found nor installed, or is not ready after 120 s; the message holds the end of its log.
+    pub async fn start(version: &str, options: Options) -> Result<Self> {
+        let node = install::node().await?;
+        let package = install::gateway(version).await?;
+        let directory = options
+            .state_dir
+            .clone()
+            .unwrap_or_else(|| std::env::temp_dir().join(format!("openclaw-lab-gateway-{}", Uuid::new_v4().simple())));
+        let mut guard = Guard::over(&directory, "TERM")?;
+        if options.state_dir.is_some() {
+            guard.keep_directory()?;
+        }
+        let gateway = Self {
+            _guard: guard,
+            process: Mutex::new(None),
+            node,
+            package,
+            version: version.to_owned(),
+            token: options.token.unwrap_or_else(|| Uuid::new_v4().simple().to_string()),
+            port: options.port.map_or_else(port::free, Ok)?,
+            directory,
+        };
+        gateway.prepare()?;
+        gateway.start_again().await?;
+        Ok(gateway)
+    }
+
+    /// The URL of its WebSocket.
+    pub fn url(&self) -> String {
+        format!("ws://127.0.0.1:{}", self.port)
+    }
+
+    /// Its shared secret.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Its version, as asked for.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The directory that holds everything of this gateway.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Its `OPENCLAW_STATE_DIR`.
+    pub fn state_dir(&self) -> PathBuf {
+        self.directory.join("state")
+    }
+
+    /// A directory for its agents' workspaces: what belongs into `gateways.workspace_root`.
+    pub fn workspace_root(&self) -> PathBuf {
+        self.directory.join("workspaces")
+    }
+
+    /// Its configuration file.
+    pub fn config_path(&self) -> PathBuf {
+        self.state_dir().join("openclaw.json")
+    }
+
+    /// Its output.
+    pub fn log_path(&self) -> PathBuf {
+        self.directory.join("gateway.log")
+    }
+
+    /// Whether any of its processes is alive.
+    pub fn is_running(&self) -> bool {
+        !processes::tagged(&self.directory).is_empty()
+    }
+
+    /// Stops it in an orderly way, by SIGKILL if that takes more than 15 s. State and port stay.
+    ///
+    /// # Errors
+    /// When a process of it does not end.
+    pub async fn stop(&self) -> Result<()> {
+        self.end(Signal::TERM, STOP).await
+    }
+
+    /// Kills it with SIGKILL, as a crash would. State and port stay.
+    ///
+    /// # Errors
+    /// When a process of it does not end.
+    pub async fn kill(&self) -> Result<()> {
+        self.end(Signal::KILL, STOP).await
+    }
+
+    /// Starts it again after [`stop`](Self::stop) or [`kill`](Self::kill), and waits until it answers `connect`.
+    ///
+    /// # Errors
+    /// As [`RealGateway::start`].
+    pub async fn start_again(&self) -> Result<()> {
+        let mut process = self.process.lock().await;
+        ensure!(!self.is_running(), "this gateway is running already");
+        let mut child = self.spawn()?;
+        let url = self.url();
+        let what = format!("OpenClaw {}", self.version);
+        let probe = || handshake::greet(&url, &self.token);
+        let ready = readiness::wait(&what, &mut child, &self.log_path(), START, probe).await;
+        *process = Some(child);
+        ready
+    }
+
+    /// Stops it and starts it again.
+    ///
+    /// # Errors
+    /// As [`stop`](Self::stop) and [`start_again`](Self::start_again).
+    pub async fn restart(&self) -> Result<()> {
+        self.stop().await?;
+        self.start_again().await
+    }
+
+    /// The workspace directory of an agent whose `workspace` is `workspace-<slug>` below [`workspace_root`](Self::workspace_root).
+    pub fn workspace(&self, slug: &str) -> PathBuf {
+        self.workspace_root().join(format!("workspace-{slug}"))
+    }
+
+    /// A file of a workspace as it is on disk; `None` if there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is not UTF-8.
+    pub fn read_file(&self, slug: &str, name: &str) -> Result<Option<String>> {
+        let path = self.workspace(slug).join(name);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+
+    /// Overwrites a file of a workspace on disk, behind the gateway's back.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_file(&self, slug: &str, name: &str, text: &str) -> Result<()> {
+        let path = self.workspace(slug).join(name);
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Deletes a file of a workspace on disk, behind the gateway's back.
+    ///
+    /// # Errors
+    /// When it is not there, or cannot be deleted.
+    pub fn delete_file(&self, slug: &str, name: &str) -> Result<()> {
+        let path = self.workspace(slug).join(name);
+        fs::remove_file(&path).with_context(|| format!("cannot delete {}", path.display()))
+    }
+
+    /// The configuration as it is on disk.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn config(&self) -> Result<Value> {
+        let path = self.config_path();
+        let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_slice(&text).with_context(|| format!("{} is not JSON", path.display()))
+    }
+
+    /// Edits the configuration on disk, as an operator with an editor would.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub fn edit_config(&self, edit: impl FnOnce(&mut Value)) -> Result<()> {
+        let mut config = self.config()?;
+        edit(&mut config);
+        self.write_config(&config)
+    }
+
+    /// Written beside and renamed: a gateway watches the file and must not read half of it.
+    fn write_config(&self, config: &Value) -> Result<()> {
+        let path = self.config_path();
+        let new = path.with_extension("json.new");
+        fs::write(&new, serde_json::to_vec_pretty(config)?)?;
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o600))?;
+        fs::rename(&new, &path).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    fn prepare(&self) -> Result<()> {
+        for directory in [self.state_dir(), self.workspace_root(), self.home(), self.temp()] {
+            fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+        }
+        fs::set_permissions(&self.directory, fs::Permissions::from_mode(0o700))?;
+        if self.config_path().exists() {
+            return self.edit_config(|config| {
+                config["gateway"]["port"] = json!(self.port);
+                config["gateway"]["auth"] = json!({"mode": "token", "token": self.token});
+            });
+        }
+        self.write_config(&json!({
+            "gateway": {
+                "mode": "local",
+                "port": self.port,
+                "bind": "loopback",
+                "auth": {"mode": "token", "token": self.token},
+            }
+        }))
+    }
+
+    fn spawn(&self) -> Result<Child> {
+        let log = File::options().create(true).append(true).open(self.log_path())?;
+        Command::new(&self.node)
+            .arg(self.package.join("openclaw.mjs"))
+            .args([
+                "gateway",
+                "run",
+                "--allow-unconfigured",
+                "--port",
+                &self.port.to_string(),
+            ])
+            // Nothing of the person's own OpenClaw, proxies or Node options.
+            .env_clear()
+            .env("PATH", self.path())
+            .env("HOME", self.home())
+            .env("TMPDIR", self.temp())
+            .env("LANG", "C.UTF-8")
+            // Compiled code is the same for every gateway, and a start without it takes longer.
+            .env("NODE_COMPILE_CACHE", install::cache_dir().join("node-compile-cache"))
+            .env("OPENCLAW_STATE_DIR", self.state_dir())
+            .env("OPENCLAW_CONFIG_PATH", self.config_path())
+            .env("OPENCLAW_SKIP_CHANNELS", "1")
+            .env(TAG, &self.directory)
+            .current_dir(&self.directory)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            // Ctrl-C on the terminal is for the owner to handle.
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot run {}", self.node.display()))
+    }
+
+    async fn end(&self, signal: Signal, patience: Duration) -> Result<()> {
+        let mut process = self.process.lock().await;
+        let all_gone = processes::end_all(&self.directory, signal, patience).await;
+        if let Some(mut child) = process.take() {
+            processes::ended(&mut child, Duration::from_secs(1)).await;
+        }
+        ensure!(
+            all_gone,
+            "a process of the gateway in {} does not end",
+            self.directory.display()
+        );
+        Ok(())
+    }
+
+    fn home(&self) -> PathBuf {
+        self.directory.join("home")
+    }
+
+    fn temp(&self) -> PathBuf {
+        self.directory.join("tmp")
+    }
+
+    /// The gateway starts helpers by name: they should find the same Node.
+    fn path(&self) -> std::ffi::OsString {
+        let mut path = self.node.parent().map(Path::as_os_str).unwrap_or_default().to_owned();
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into()));
+        path
+    }
+}

@@ -1,0 +1,81 @@
+//! Where servers come from: the scripts in `deploy/dev`, which find or install them.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tokio::process::Command;
+use tokio::time::timeout;
+
+/// The gateway versions that everything is tested with: one per dialect.
+pub const VERSIONS: [&str; 3] = ["2026.4.29", "2026.7.1", "2026.9.6"];
+
+/// A package of 650 MB over a slow line, waiting for another process's installation before it.
+const LIMIT: Duration = Duration::from_mins(20);
+
+/// Where the lab keeps what it installs: `$OPENCLAW_CONTROLLER_CACHE`; else `/var/cache/openclaw-controller` for root, whose
+/// Postgres runs as another user and cannot look below `/root`; else `openclaw-controller` in the user's cache directory.
+pub fn cache_dir() -> PathBuf {
+    const NAME: &str = "openclaw-controller";
+    let variable = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    if let Some(directory) = variable("OPENCLAW_CONTROLLER_CACHE") {
+        return directory;
+    }
+    if rustix::process::geteuid().is_root() {
+        return Path::new("/var/cache").join(NAME);
+    }
+    variable("XDG_CACHE_HOME")
+        .or_else(|| Some(variable("HOME")?.join(".cache")))
+        .unwrap_or_else(std::env::temp_dir)
+        .join(NAME)
+}
+
+/// The directory with `postgres`, `initdb` and `psql`.
+pub(super) async fn postgres_bin() -> Result<PathBuf> {
+    script("install-postgres.sh", &[]).await
+}
+
+/// A Node that current gateways run on.
+pub(super) async fn node() -> Result<PathBuf> {
+    script("install-node.sh", &[]).await
+}
+
+/// The package directory of one gateway version.
+pub(super) async fn gateway(version: &str) -> Result<PathBuf> {
+    script("install-gateway.sh", &[version]).await
+}
+
+/// Runs an installation script; it prints the path it provides as its last line.
+async fn script(name: &str, arguments: &[&str]) -> Result<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/dev").join(name);
+    let run = Command::new("bash")
+        .arg(&path)
+        .args(arguments)
+        .env("OPENCLAW_CONTROLLER_CACHE", cache_dir())
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = timeout(LIMIT, run)
+        .await
+        .with_context(|| format!("{} was not done after {} minutes", path.display(), LIMIT.as_secs() / 60))?
+        .with_context(|| format!("cannot run bash {}", path.display()))?;
+    if !output.status.success() {
+        bail!(
+            "{} {} failed ({}):\n{}",
+            path.display(),
+            arguments.join(" "),
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim_end()
+        );
+    }
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    match stdout.lines().last() {
+        Some(line) if Path::new(line).exists() => Ok(PathBuf::from(line)),
+        other => bail!("{} printed {other:?}, which is not an existing path", path.display()),
+    }
+}
