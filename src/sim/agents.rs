@@ -100,7 +100,9 @@ fn add_entry(state: &State, next: &mut Value, id: &str, entry: Value) {
     } else {
         let mut entry = entry;
         entry["id"] = json!(id);
-        let list = config::object_at(next, &["agents"]).entry("list").or_insert_with(|| json!([]));
+        let list = config::object_at(next, &["agents"])
+            .entry("list")
+            .or_insert_with(|| json!([]));
         if let Value::Array(list) = list {
             if list.is_empty() {
                 list.push(json!({ "id": MAIN }));
@@ -115,12 +117,15 @@ pub(super) fn settle_entries(next: &mut Value) {
     let entries = config::object_at(next, &["agents", "entries"]);
     let main = entries.entry(MAIN).or_insert_with(|| json!({}));
     if let Value::Object(main) = main {
-        main.entry("workspace").or_insert_with(|| json!(format!("{STATE_DIR}/workspace")));
+        main.entry("workspace")
+            .or_insert_with(|| json!(format!("{STATE_DIR}/workspace")));
     }
     config::object_at(next, &["agents", "defaults"])
         .entry("systemAgent")
         .or_insert_with(|| json!({ "agentId": MAIN }));
-    config::object_at(next, &["talk"]).entry("agentId").or_insert_with(|| json!(MAIN));
+    config::object_at(next, &["talk"])
+        .entry("agentId")
+        .or_insert_with(|| json!(MAIN));
 }
 
 /// `agents.update`.

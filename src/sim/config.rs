@@ -37,11 +37,13 @@ pub(super) fn hash(dialect: SimDialect, config: &Value) -> String {
 
 /// Lower-case hexadecimal.
 pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 /// The config as the gateway runs it: the file and the defaults of that version.
@@ -97,7 +99,9 @@ pub(super) fn redacted(value: &Value) -> Value {
 
 fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
-    ["token", "password", "secret", "apikey"].iter().any(|end| key.ends_with(end))
+    ["token", "password", "secret", "apikey"]
+        .iter()
+        .any(|end| key.ends_with(end))
 }
 
 /// Merges a patch: objects key by key, `null` deletes, arrays of objects with an `id` by that, other arrays and those at one
@@ -118,7 +122,9 @@ pub(super) fn merge(base: &mut Value, patch: &Value, path: &str, replace: &[Stri
         }
         (Value::Array(base), Value::Array(patch)) if mergeable(base) && !replace.iter().any(|p| p == path) => {
             for item in patch {
-                let known = item.get("id").and_then(|id| base.iter().position(|old| old.get("id") == Some(id)));
+                let known = item
+                    .get("id")
+                    .and_then(|id| base.iter().position(|old| old.get("id") == Some(id)));
                 match known {
                     Some(at) => merge(&mut base[at], item, path, replace),
                     None => base.push(without_nulls(item)),
@@ -148,7 +154,11 @@ fn without_nulls(value: &Value) -> Value {
 
 /// A path with one more key.
 pub(super) fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+    if path.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
 }
 
 /// The paths at which two configs differ: as deep as both sides have objects.
@@ -193,25 +203,29 @@ impl Entry {
 /// The roster: what the config says, or the implicit main agent where it says nothing.
 pub(super) fn roster(dialect: SimDialect, file: &Value) -> Vec<Entry> {
     let mut entries: Vec<Entry> = if dialect.has_entries() {
-        file.pointer("/agents/entries").and_then(Value::as_object).map_or_else(Vec::new, |map| {
-            map.iter()
-                .map(|(id, value)| Entry {
-                    id: id.clone(),
-                    value: value.as_object().cloned().unwrap_or_default(),
-                })
-                .collect()
-        })
-    } else {
-        file.pointer("/agents/list").and_then(Value::as_array).map_or_else(Vec::new, |list| {
-            list.iter()
-                .filter_map(|value| {
-                    Some(Entry {
-                        id: value.get("id")?.as_str()?.to_owned(),
-                        value: value.as_object()?.clone(),
+        file.pointer("/agents/entries")
+            .and_then(Value::as_object)
+            .map_or_else(Vec::new, |map| {
+                map.iter()
+                    .map(|(id, value)| Entry {
+                        id: id.clone(),
+                        value: value.as_object().cloned().unwrap_or_default(),
                     })
-                })
-                .collect()
-        })
+                    .collect()
+            })
+    } else {
+        file.pointer("/agents/list")
+            .and_then(Value::as_array)
+            .map_or_else(Vec::new, |list| {
+                list.iter()
+                    .filter_map(|value| {
+                        Some(Entry {
+                            id: value.get("id")?.as_str()?.to_owned(),
+                            value: value.as_object()?.clone(),
+                        })
+                    })
+                    .collect()
+            })
     };
     // The new dialect always has its main agent; the old ones only as long as there is no other.
     let implicit = if dialect.has_entries() {
@@ -263,7 +277,11 @@ mod tests {
     #[test]
     fn objects_merge_null_deletes_and_lists_merge_by_id() {
         for (base, patch, expected) in [
-            (json!({"a": {"b": 1}}), json!({"a": {"c": 2}}), json!({"a": {"b": 1, "c": 2}})),
+            (
+                json!({"a": {"b": 1}}),
+                json!({"a": {"c": 2}}),
+                json!({"a": {"b": 1, "c": 2}}),
+            ),
             (json!({"a": 1, "b": 2}), json!({"a": null}), json!({"b": 2})),
             (json!({"a": [1, 2]}), json!({"a": [3]}), json!({"a": [3]})),
             (
@@ -271,7 +289,11 @@ mod tests {
                 json!({"l": [{"id": "x", "n": null}, {"id": "z", "n": null}]}),
                 json!({"l": [{"id": "x"}, {"id": "y"}, {"id": "z"}]}),
             ),
-            (json!({"l": [{"id": "x"}]}), json!({"l": []}), json!({"l": [{"id": "x"}]})),
+            (
+                json!({"l": [{"id": "x"}]}),
+                json!({"l": []}),
+                json!({"l": [{"id": "x"}]}),
+            ),
             (json!({"token": "t"}), json!({"token": REDACTED}), json!({"token": "t"})),
         ] {
             assert_eq!(merged(&base, &patch), expected, "{base} + {patch}");

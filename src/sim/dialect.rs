@@ -90,7 +90,11 @@ impl SimDialect {
 
     /// The key of the heartbeat visibility, below `channels.defaults`.
     pub(super) fn visibility_key(self) -> &'static str {
-        if self.has_entries() { "heartbeatVisibility" } else { "heartbeat" }
+        if self.has_entries() {
+            "heartbeatVisibility"
+        } else {
+            "heartbeat"
+        }
     }
 
     /// Whether the schema tells what a change of a key does to the gateway.
@@ -103,7 +107,11 @@ impl SimDialect {
         let entries = self.has_entries();
         Dialect {
             protocol: self.protocol(),
-            roster: if entries { RosterShape::Entries } else { RosterShape::List },
+            roster: if entries {
+                RosterShape::Entries
+            } else {
+                RosterShape::List
+            },
             heartbeat_keys: Some(self.heartbeat_keys().iter().map(ToString::to_string).collect()),
             visibility: Some(if entries {
                 Visibility::HeartbeatVisibility
@@ -115,10 +123,18 @@ impl SimDialect {
             } else {
                 [].into()
             },
-            unlisted_files: if entries { [FileName::Identity].into() } else { [].into() },
+            unlisted_files: if entries {
+                [FileName::Identity].into()
+            } else {
+                [].into()
+            },
             channels_effect: if entries { Effect::None } else { Effect::Restart },
             roster_effect: Effect::Hot,
-            tools_effect: if self == Self::V2026_7_1 { Effect::None } else { Effect::Hot },
+            tools_effect: if self == Self::V2026_7_1 {
+                Effect::None
+            } else {
+                Effect::Hot
+            },
         }
     }
 

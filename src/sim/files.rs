@@ -46,7 +46,11 @@ pub(super) fn set(state: &mut State, params: &Map<String, Value>) -> RpcResult {
         ("content", Kind::Text, true),
         ("expectedHash", Kind::Text, false),
     ];
-    let spec = if state.dialect.has_entries() { &SPEC[..] } else { &SPEC[..3] };
+    let spec = if state.dialect.has_entries() {
+        &SPEC[..]
+    } else {
+        &SPEC[..3]
+    };
     let params = Params::check("agents.files.set", params, spec)?;
     let (entry, name) = agent_and_file(state, &params)?;
     let workspace = state.workspace(&entry);
@@ -74,13 +78,20 @@ pub(super) fn write(state: &mut State, workspace: &str, name: &str, text: &str) 
         text: text.to_owned(),
         updated_ms,
     };
-    state.workspaces.entry(workspace.to_owned()).or_default().insert(name.to_owned(), file);
+    state
+        .workspaces
+        .entry(workspace.to_owned())
+        .or_default()
+        .insert(name.to_owned(), file);
 }
 
 /// The agent with this id, which is compared without regard to case.
 fn agent(state: &State, id: &str) -> Result<Entry, RpcError> {
     let id = id.trim().to_ascii_lowercase();
-    let found = state.known_roster().into_iter().find(|entry| entry.id.eq_ignore_ascii_case(&id));
+    let found = state
+        .known_roster()
+        .into_iter()
+        .find(|entry| entry.id.eq_ignore_ascii_case(&id));
     found.ok_or_else(|| {
         RpcError::invalid(if state.dialect.has_entries() {
             format!("agent \"{id}\" not found")

@@ -35,7 +35,9 @@ const METHODS: [Method; 18] = [
     method("chat.send", WRITE, 50, sessions::send),
     method("config.get", READ, 20, patch::get),
     method("config.patch", ADMIN, 250, patch::patch),
-    method("config.schema.lookup", READ, 20, |state, params| schema::lookup(state.dialect, params)),
+    method("config.schema.lookup", READ, 20, |state, params| {
+        schema::lookup(state.dialect, params)
+    }),
     method("health", READ, 5, health),
     method("sessions.delete", ADMIN, 60, sessions::delete),
     method("sessions.list", READ, 15, sessions::list),
@@ -59,13 +61,24 @@ const fn method(name: &'static str, scope: &'static str, takes_ms: u64, handler:
 
 /// The names that `hello-ok` tells.
 pub(super) fn names() -> Vec<&'static str> {
-    METHODS.iter().map(|method| method.name).filter(|name| *name != "connect").collect()
+    METHODS
+        .iter()
+        .map(|method| method.name)
+        .filter(|name| *name != "connect")
+        .collect()
 }
 
 /// How long a request takes before anything happens.
 pub(super) fn duration(state: &State, name: &str) -> Duration {
-    let ms = METHODS.iter().find(|method| method.name == name).map_or(1, |method| method.takes_ms);
-    let roster = if name == "config.patch" { state.roster().len() as u64 } else { 0 };
+    let ms = METHODS
+        .iter()
+        .find(|method| method.name == name)
+        .map_or(1, |method| method.takes_ms);
+    let roster = if name == "config.patch" {
+        state.roster().len() as u64
+    } else {
+        0
+    };
     Duration::from_millis(ms + roster * PATCH_MS_PER_AGENT)
 }
 

@@ -11,6 +11,7 @@ mod agents;
 mod clock;
 mod config;
 mod connection;
+mod connector;
 mod dialect;
 mod faults;
 mod files;
@@ -27,6 +28,10 @@ mod sessions;
 mod state;
 mod validate;
 
+#[cfg(test)]
+mod tests;
+
+pub use connector::SimConnector;
 pub use dialect::SimDialect;
 pub use faults::{Fault, Faults};
 pub use gateway::SimGateway;

@@ -53,10 +53,14 @@ pub(super) fn patch(state: &mut State, params: &Map<String, Value>) -> RpcResult
     if let Some(base) = base_hash
         && base != config::hash(state.dialect, &state.config)
     {
-        return Err(RpcError::invalid("config changed since last load; re-run config.get and retry"));
+        return Err(RpcError::invalid(
+            "config changed since last load; re-run config.get and retry",
+        ));
     }
     if base_hash.is_none() && !new {
-        return Err(RpcError::invalid("config base hash required; re-run config.get and retry"));
+        return Err(RpcError::invalid(
+            "config base hash required; re-run config.get and retry",
+        ));
     }
     let patch = parsed.map_err(|error| RpcError::invalid(format!("SyntaxError: JSON5: {error}")))?;
     if !patch.is_object() {
@@ -83,7 +87,10 @@ pub(super) fn patch(state: &mut State, params: &Map<String, Value>) -> RpcResult
     validate(state.dialect, &next)?;
     if new {
         let (before, after) = (state.roster(), config::roster(state.dialect, &next));
-        if let Some(lost) = before.iter().find(|entry| !after.iter().any(|other| other.id == entry.id)) {
+        if let Some(lost) = before
+            .iter()
+            .find(|entry| !after.iter().any(|other| other.id == entry.id))
+        {
             return Err(RpcError::unavailable(format!(
                 "Error: Config write would drop agent roster entries without an explicit deletion: {}.",
                 lost.id

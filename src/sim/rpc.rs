@@ -107,14 +107,19 @@ impl<'a> Params<'a> {
                 (Kind::NonEmpty, Some(Value::String(text))) if text.is_empty() => {
                     problems.push(format!("at /{name}: must not have fewer than 1 characters"));
                 }
-                (Kind::Flag, Some(value)) if !value.is_boolean() => problems.push(format!("at /{name}: must be boolean")),
+                (Kind::Flag, Some(value)) if !value.is_boolean() => {
+                    problems.push(format!("at /{name}: must be boolean"))
+                }
                 _ => {}
             }
         }
         if problems.is_empty() {
             Ok(Self(params))
         } else {
-            Err(RpcError::invalid(format!("invalid {method} params: {}", problems.join("; "))))
+            Err(RpcError::invalid(format!(
+                "invalid {method} params: {}",
+                problems.join("; ")
+            )))
         }
     }
 
@@ -150,7 +155,9 @@ mod tests {
     ];
 
     fn check(params: &Value) -> Result<(), String> {
-        Params::check("m", params.as_object().unwrap(), &SPEC).map(drop).map_err(|e| e.message)
+        Params::check("m", params.as_object().unwrap(), &SPEC)
+            .map(drop)
+            .map_err(|e| e.message)
     }
 
     #[test]

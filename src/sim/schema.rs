@@ -7,25 +7,113 @@ use super::rpc::{Kind, Params, RpcError, RpcResult};
 
 /// Top-level keys; those of all versions together, for the differences do not matter here.
 pub(super) const ROOT_KEYS: &[&str] = &[
-    "$schema", "meta", "env", "wizard", "diagnostics", "audit", "logging", "cli", "crestodian", "update", "telemetry",
-    "browser", "ui", "tui", "secrets", "marketplaces", "auth", "accessGroups", "acp", "models", "nodeHost", "agents",
-    "worktreeRoot", "worktreeAcceleration", "tools", "security", "bindings", "broadcast", "attachments", "audio", "media",
-    "messages", "tts", "commands", "approvals", "session", "cron", "transcripts", "commitments", "hooks", "web", "channels",
-    "discovery", "talk", "gateway", "cloudWorkers", "desktop", "memory", "mcp", "skills", "plugins", "surfaces", "proxy",
+    "$schema",
+    "meta",
+    "env",
+    "wizard",
+    "diagnostics",
+    "audit",
+    "logging",
+    "cli",
+    "crestodian",
+    "update",
+    "telemetry",
+    "browser",
+    "ui",
+    "tui",
+    "secrets",
+    "marketplaces",
+    "auth",
+    "accessGroups",
+    "acp",
+    "models",
+    "nodeHost",
+    "agents",
+    "worktreeRoot",
+    "worktreeAcceleration",
+    "tools",
+    "security",
+    "bindings",
+    "broadcast",
+    "attachments",
+    "audio",
+    "media",
+    "messages",
+    "tts",
+    "commands",
+    "approvals",
+    "session",
+    "cron",
+    "transcripts",
+    "commitments",
+    "hooks",
+    "web",
+    "channels",
+    "discovery",
+    "talk",
+    "gateway",
+    "cloudWorkers",
+    "desktop",
+    "memory",
+    "mcp",
+    "skills",
+    "plugins",
+    "surfaces",
+    "proxy",
 ];
 
 /// Keys of `tools`.
 pub(super) const TOOLS_KEYS: &[&str] = &[
-    "profile", "allow", "alsoAllow", "deny", "byProvider", "toolsBySender", "web", "github", "media", "links", "sessions",
-    "loopDetection", "toolSearch", "codeMode", "swarm", "message", "agentToAgent", "elevated", "exec", "fs", "subagents",
-    "sandbox", "sessions_spawn", "updatePlan", "experimental",
+    "profile",
+    "allow",
+    "alsoAllow",
+    "deny",
+    "byProvider",
+    "toolsBySender",
+    "web",
+    "github",
+    "media",
+    "links",
+    "sessions",
+    "loopDetection",
+    "toolSearch",
+    "codeMode",
+    "swarm",
+    "message",
+    "agentToAgent",
+    "elevated",
+    "exec",
+    "fs",
+    "subagents",
+    "sandbox",
+    "sessions_spawn",
+    "updatePlan",
+    "experimental",
 ];
 
 /// Keys of `tools.exec`.
 pub(super) const EXEC_KEYS: &[&str] = &[
-    "host", "mode", "security", "ask", "node", "pathPrepend", "safeBins", "strictInlineEval", "commandHighlighting",
-    "grantExpiryDays", "safeBinTrustedDirs", "safeBinProfiles", "reviewer", "backgroundMs", "approvalRunningNoticeMs",
-    "timeoutSec", "timeoutSeconds", "cleanupMs", "notifyOnExit", "notifyOnExitEmptySuccess", "applyPatch",
+    "host",
+    "mode",
+    "security",
+    "ask",
+    "node",
+    "pathPrepend",
+    "safeBins",
+    "strictInlineEval",
+    "commandHighlighting",
+    "grantExpiryDays",
+    "safeBinTrustedDirs",
+    "safeBinProfiles",
+    "reviewer",
+    "backgroundMs",
+    "approvalRunningNoticeMs",
+    "timeoutSec",
+    "timeoutSeconds",
+    "cleanupMs",
+    "notifyOnExit",
+    "notifyOnExitEmptySuccess",
+    "applyPatch",
 ];
 
 /// Values of `tools.exec.host`.
@@ -35,30 +123,118 @@ pub(super) const EXEC_HOSTS: [&str; 4] = ["auto", "sandbox", "gateway", "node"];
 pub(super) const VISIBILITY_KEYS: [&str; 3] = ["showOk", "showAlerts", "useIndicator"];
 
 const CHANNELS: &[&str] = &[
-    "discord", "feishu", "googlechat", "imessage", "irc", "line", "matrix", "mattermost", "msteams", "nextcloud-talk",
-    "nostr", "signal", "slack", "synology-chat", "telegram", "tlon", "twitch", "whatsapp", "zalo", "zalouser",
+    "discord",
+    "feishu",
+    "googlechat",
+    "imessage",
+    "irc",
+    "line",
+    "matrix",
+    "mattermost",
+    "msteams",
+    "nextcloud-talk",
+    "nostr",
+    "signal",
+    "slack",
+    "synology-chat",
+    "telegram",
+    "tlon",
+    "twitch",
+    "whatsapp",
+    "zalo",
+    "zalouser",
 ];
 
 const ENTRY_KEYS: &[&str] = &[
-    "default", "name", "description", "workspace", "cwd", "agentDir", "model", "utilityModel", "decisionModel", "models",
-    "modelPolicy", "thinkingDefault", "verboseDefault", "toolProgressDetail", "reasoningDefault", "fastModeDefault",
-    "contextInjection", "bootstrapMaxChars", "bootstrapTotalMaxChars", "experimental", "skills", "memorySearch", "memory",
-    "humanDelay", "typingMode", "tts", "skillsLimits", "contextLimits", "contextTokens", "heartbeat", "identity",
-    "groupChat", "subagents", "embeddedAgent", "sandbox", "params", "tools", "runtime",
+    "default",
+    "name",
+    "description",
+    "workspace",
+    "cwd",
+    "agentDir",
+    "model",
+    "utilityModel",
+    "decisionModel",
+    "models",
+    "modelPolicy",
+    "thinkingDefault",
+    "verboseDefault",
+    "toolProgressDetail",
+    "reasoningDefault",
+    "fastModeDefault",
+    "contextInjection",
+    "bootstrapMaxChars",
+    "bootstrapTotalMaxChars",
+    "experimental",
+    "skills",
+    "memorySearch",
+    "memory",
+    "humanDelay",
+    "typingMode",
+    "tts",
+    "skillsLimits",
+    "contextLimits",
+    "contextTokens",
+    "heartbeat",
+    "identity",
+    "groupChat",
+    "subagents",
+    "embeddedAgent",
+    "sandbox",
+    "params",
+    "tools",
+    "runtime",
 ];
 
 const LIST_ENTRY_KEYS: &[&str] = &[
-    "id", "default", "name", "description", "workspace", "agentDir", "systemPromptOverride", "agentRuntime",
-    "embeddedHarness", "embeddedPi", "model", "utilityModel", "models", "thinkingDefault", "verboseDefault",
-    "toolProgressDetail", "reasoningDefault", "fastModeDefault", "contextInjection", "bootstrapMaxChars",
-    "bootstrapTotalMaxChars", "experimental", "skills", "memorySearch", "humanDelay", "tts", "skillsLimits",
-    "contextLimits", "contextTokens", "heartbeat", "identity", "groupChat", "subagents", "runRetries", "embeddedAgent",
-    "sandbox", "params", "tools", "runtime",
+    "id",
+    "default",
+    "name",
+    "description",
+    "workspace",
+    "agentDir",
+    "systemPromptOverride",
+    "agentRuntime",
+    "embeddedHarness",
+    "embeddedPi",
+    "model",
+    "utilityModel",
+    "models",
+    "thinkingDefault",
+    "verboseDefault",
+    "toolProgressDetail",
+    "reasoningDefault",
+    "fastModeDefault",
+    "contextInjection",
+    "bootstrapMaxChars",
+    "bootstrapTotalMaxChars",
+    "experimental",
+    "skills",
+    "memorySearch",
+    "humanDelay",
+    "tts",
+    "skillsLimits",
+    "contextLimits",
+    "contextTokens",
+    "heartbeat",
+    "identity",
+    "groupChat",
+    "subagents",
+    "runRetries",
+    "embeddedAgent",
+    "sandbox",
+    "params",
+    "tools",
+    "runtime",
 ];
 
 /// Keys of a roster entry.
 pub(super) fn entry_keys(dialect: SimDialect) -> &'static [&'static str] {
-    if dialect.has_entries() { ENTRY_KEYS } else { LIST_ENTRY_KEYS }
+    if dialect.has_entries() {
+        ENTRY_KEYS
+    } else {
+        LIST_ENTRY_KEYS
+    }
 }
 
 /// Keys of `agents`.
@@ -73,7 +249,13 @@ pub(super) fn agents_keys(dialect: SimDialect) -> &'static [&'static str] {
 /// Keys of `channels.defaults`.
 pub(super) fn channel_default_keys(dialect: SimDialect) -> &'static [&'static str] {
     if dialect.has_entries() {
-        &["groupPolicy", "contextVisibility", "heartbeatVisibility", "botLoopProtection", "implicitMentions"]
+        &[
+            "groupPolicy",
+            "contextVisibility",
+            "heartbeatVisibility",
+            "botLoopProtection",
+            "implicitMentions",
+        ]
     } else {
         &["groupPolicy", "contextVisibility", "heartbeat"]
     }
@@ -97,7 +279,11 @@ pub(super) fn lookup(dialect: SimDialect, params: &Map<String, Value>) -> RpcRes
         .children
         .iter()
         .map(|key| {
-            let child_path = if path == "." { (*key).to_owned() } else { format!("{path}.{key}") };
+            let child_path = if path == "." {
+                (*key).to_owned()
+            } else {
+                format!("{path}.{key}")
+            };
             let mut child = json!({
                 "key": key,
                 "path": child_path,

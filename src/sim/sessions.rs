@@ -146,11 +146,14 @@ pub(super) fn send(state: &mut State, params: &Map<String, Value>) -> RpcResult 
     }
     state.runs.insert(key.clone(), now);
     let id = state.unique_id();
-    state.sessions.entry(session_key.to_owned()).or_insert_with(|| SimSession {
-        id,
-        label: None,
-        resets: 0,
-    });
+    state
+        .sessions
+        .entry(session_key.to_owned())
+        .or_insert_with(|| SimSession {
+            id,
+            label: None,
+            resets: 0,
+        });
     state.messages.push(ChatMessage {
         session_key: session_key.to_owned(),
         text: params.required("message").to_owned(),

@@ -148,7 +148,9 @@ impl State {
         if self.dialect.has_entries() {
             return config::MAIN.to_owned();
         }
-        roster.first().map_or_else(|| config::MAIN.to_owned(), |entry| entry.id.clone())
+        roster
+            .first()
+            .map_or_else(|| config::MAIN.to_owned(), |entry| entry.id.clone())
     }
 
     /// An agent's workspace directory.
@@ -187,7 +189,10 @@ impl State {
 
     /// Notices that the config file has changed.
     pub(super) fn reload(&mut self, changed: &[String]) {
-        if changed.iter().any(|path| path == "channels" || path.starts_with("channels.")) {
+        if changed
+            .iter()
+            .any(|path| path == "channels" || path.starts_with("channels."))
+        {
             self.pending_restart = self.dialect.restart_on_channels();
         }
         if self.dialect.has_entries() {

@@ -77,7 +77,9 @@ impl Checker {
     }
 
     fn channels(&mut self, channels: &Value) {
-        let Some(map) = self.object("channels", channels) else { return };
+        let Some(map) = self.object("channels", channels) else {
+            return;
+        };
         let path = "channels.defaults";
         let Some(defaults) = map.get("defaults").and_then(|defaults| self.object(path, defaults)) else {
             return;
@@ -97,10 +99,15 @@ impl Checker {
     }
 
     fn agents(&mut self, file: &Value, agents: &Value) {
-        let Some(map) = self.object("agents", agents) else { return };
+        let Some(map) = self.object("agents", agents) else {
+            return;
+        };
         self.keys("agents", map, schema::agents_keys(self.dialect));
         if self.dialect.has_entries() {
-            if let Some(entries) = map.get("entries").and_then(|entries| self.object("agents.entries", entries)) {
+            if let Some(entries) = map
+                .get("entries")
+                .and_then(|entries| self.object("agents.entries", entries))
+            {
                 for (id, entry) in entries {
                     self.entry(&format!("agents.entries.{id}"), entry);
                 }
@@ -201,7 +208,9 @@ fn is_duration(text: &str) -> bool {
         return true;
     }
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(rest.len());
         let (number, tail) = rest.split_at(digits);
         let Some(unit) = ["ms", "s", "m", "h", "d"].iter().find(|unit| tail.starts_with(**unit)) else {
             return false;
@@ -250,7 +259,11 @@ mod tests {
                 json!({"channels": {"defaults": {"heartbeat": {}}}}),
                 Some("channels.defaults: Unrecognized key: \"heartbeat\""),
             ),
-            (new, json!({"agents": {"list": []}}), Some("agents: Unrecognized key: \"list\"")),
+            (
+                new,
+                json!({"agents": {"list": []}}),
+                Some("agents: Unrecognized key: \"list\""),
+            ),
         ] {
             let found = validate(dialect, &file).err().map(|error| error.message);
             assert_eq!(found, expected.map(|text| format!("invalid config: {text}")), "{file}");
@@ -261,14 +274,25 @@ mod tests {
     fn a_second_agent_needs_explicit_ownership() {
         let mut file = json!({"agents": {"entries": {"a": {}}}});
         let error = validate(SimDialect::V2026_9_6, &file).unwrap_err();
-        assert!(error.message.starts_with("invalid config: agents.ownership: multi-agent rosters"));
+        assert!(
+            error
+                .message
+                .starts_with("invalid config: agents.ownership: multi-agent rosters")
+        );
         file["agents"]["ownership"] = json!("explicit");
         validate(SimDialect::V2026_9_6, &file).unwrap();
     }
 
     #[test]
     fn durations_have_units() {
-        for (text, valid) in [("10m", true), ("1h30m", true), ("500ms", true), ("10", true), ("ten", false), ("", false)] {
+        for (text, valid) in [
+            ("10m", true),
+            ("1h30m", true),
+            ("500ms", true),
+            ("10", true),
+            ("ten", false),
+            ("", false),
+        ] {
             assert_eq!(is_duration(text), valid, "{text}");
         }
     }
