@@ -1,1 +1,4 @@
 //! The commands.
+
+#[cfg(feature = "sim")]
+pub mod demo;
