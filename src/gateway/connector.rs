@@ -26,7 +26,7 @@ use super::error::{ErrorClass, GatewayError};
 use super::handshake::{CONNECT_DEADLINE, negotiate};
 use super::metrics::RpcMetrics;
 use super::tls;
-use crate::model::GatewayId;
+use crate::model::{GatewayId, GatewayRow};
 
 /// Where a gateway is and how to show oneself there. `Debug` shows neither the token nor the URL's query.
 #[derive(Clone)]
@@ -41,6 +41,19 @@ pub struct Target {
     pub disable_device_pairing: bool,
     /// Accept any TLS certificate.
     pub allow_insecure_tls: bool,
+}
+
+impl Target {
+    /// The target that a gateway's row describes.
+    pub fn of(row: &GatewayRow) -> Self {
+        Self {
+            gateway: row.id,
+            url: row.url.clone(),
+            token: row.token.clone(),
+            disable_device_pairing: row.disable_device_pairing,
+            allow_insecure_tls: row.allow_insecure_tls,
+        }
+    }
 }
 
 impl fmt::Debug for Target {

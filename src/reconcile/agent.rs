@@ -1,6 +1,7 @@
 //! The agent reconciler: look at the workspace, settle the token, write what differs, read it back.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,6 +77,23 @@ pub(super) enum AgentFailure {
     TokenRace,
     /// A hash could not be computed.
     Token(String),
+}
+
+impl fmt::Display for AgentFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gateway(error) => error.fmt(f),
+            Self::NotKept(file) => {
+                write!(
+                    f,
+                    "{file} was written and does not hold what was written; something else may be writing it"
+                )
+            }
+            Self::Store(error) => error.fmt(f),
+            Self::TokenRace => f.write_str("another program changed the agent's token hash meanwhile"),
+            Self::Token(message) => f.write_str(message),
+        }
+    }
 }
 
 impl From<GatewayError> for AgentFailure {
@@ -387,7 +405,7 @@ fn confirms(answer: &SetOutcome, text: &str) -> bool {
 }
 
 /// Whether the agent was on the gateway, or had a token, before this controller.
-fn existed_before_us(agent: &AgentSpec) -> bool {
+pub(super) fn existed_before_us(agent: &AgentSpec) -> bool {
     agent.record.registering_since.is_none()
 }
 

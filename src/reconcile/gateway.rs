@@ -101,13 +101,7 @@ impl<S: Store, C: Connector> World<S, C> {
     /// The gateway's session; a new one if there is none that serves.
     async fn session(&self, spec: &GatewaySpec) -> Result<Session, GatewayFailure> {
         let row = &spec.snapshot.gateway;
-        let target = Target {
-            gateway: row.id,
-            url: row.url.clone(),
-            token: row.token.clone(),
-            disable_device_pairing: row.disable_device_pairing,
-            allow_insecure_tls: row.allow_insecure_tls,
-        };
+        let target = Target::of(row);
         if let Some(session) = self.sessions.get(row.id) {
             if session.serves(&target) {
                 return Ok(session);

@@ -4,6 +4,8 @@
 
 mod agent;
 mod cache;
+mod diff;
+mod fleet;
 mod gateway;
 mod goal;
 mod informer;
@@ -15,6 +17,6 @@ mod status;
 mod tokens;
 mod world;
 
-pub use agent::AgentReconciler;
-pub use gateway::GatewayReconciler;
-pub use world::{Clock, Settings, World};
+pub use diff::{AgentDiff, FileDiff, GatewayDiff, diff};
+pub use fleet::{AGENT_CONTROLLER, Fleet, GATEWAY_CONTROLLER, Workers};
+pub use world::{Clock, Settings};

@@ -102,6 +102,16 @@ impl Workspace {
         })
     }
 
+    /// A workspace of which nothing can be read but what is given.
+    pub(super) fn unknown(token_file: TokenFile) -> Self {
+        Self {
+            listed: BTreeMap::new(),
+            read: BTreeMap::new(),
+            remembered: BTreeMap::new(),
+            token_file,
+        }
+    }
+
     /// The files as the planner compares them, with this token replaced by the sentinel.
     pub(super) fn observed(
         &self,

@@ -201,6 +201,46 @@ impl<S: Store, C: Connector> World<S, C> {
     }
 }
 
+/// What would become of a token, if it were settled now.
+pub(super) struct Foreseen {
+    /// The token that the files hold.
+    pub(super) token: Option<SecretString>,
+    /// Whether files that hold a token could be written.
+    pub(super) available: bool,
+    /// What would happen to the token, if anything.
+    pub(super) change: Option<String>,
+}
+
+/// Finds what [`World::settle_token`] would do, without doing it.
+pub(super) async fn foresee(
+    state: &TokenState,
+    memory: &AgentMemory,
+    workspace: &Workspace,
+) -> Result<Foreseen, AgentFailure> {
+    Ok(match decide(state, memory, workspace, Duration::MAX).await? {
+        TokenDecision::Valid { token, .. } | TokenDecision::Restore { token } => Foreseen {
+            token: Some(token),
+            available: true,
+            change: None,
+        },
+        TokenDecision::Promote { token, .. } | TokenDecision::Resume { token, .. } => Foreseen {
+            token: Some(token),
+            available: true,
+            change: Some("a token that was begun would be completed".into()),
+        },
+        TokenDecision::Mint { reason } => Foreseen {
+            token: None,
+            available: true,
+            change: Some(format!("a new token would be made: {reason}")),
+        },
+        TokenDecision::Wait { message, .. } | TokenDecision::Invalid { message, .. } => Foreseen {
+            token: None,
+            available: false,
+            change: Some(message),
+        },
+    })
+}
+
 /// Lets `token` decide, where blocking is allowed if keys have to be derived.
 async fn decide(
     state: &TokenState,

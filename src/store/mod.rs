@@ -1,7 +1,7 @@
 //! Postgres: desired state in, status out, leases, notifications, migrations.
 //!
 //! Other rooms know this one by its traits: [`Store`] (rows and records), [`LeaseStore`] (who may write) and [`HintSource`]
-//! (what may have changed). `PgStore` is the real thing; `MemoryStore` has the same behaviour without a database, for
+//! (what may have changed). [`PgStore`] is the real thing; `MemoryStore` has the same behaviour without a database, for
 //! tests under a paused clock. One list of behavioural tests runs over both.
 //!
 //! What is ours lives in the schema `openclaw_controller`. Of the tables that belong to the other program, only projections
@@ -11,12 +11,14 @@ mod api;
 mod error;
 mod hint;
 mod lease;
+mod pg;
 mod record;
 
 pub use api::Store;
 pub use error::StoreError;
 pub use hint::{Hint, HintSource};
 pub use lease::{Fence, LeaseInfo, LeaseStore};
+pub use pg::{ListenerState, Migrated, PgHints, PgOptions, PgStore};
 pub use record::{
     AgentStatusWrite, Candidate, GatewayStatusWrite, OrphanGateway, Placement, RecordedEvent, TokenState, VerifiedPair,
 };

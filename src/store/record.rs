@@ -1,5 +1,6 @@
 //! What goes into and comes out of our own tables, beyond the records in the model.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
@@ -39,6 +40,31 @@ impl AgentStatusWrite {
     pub fn projects(&self) -> bool {
         self.session_key.is_some() || self.last_provision_error.is_some() || self.status.is_some()
     }
+}
+
+/// Text as Postgres can hold it: it has no NUL.
+pub(super) fn storable(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') {
+        Cow::Owned(text.replace('\0', "\u{FFFD}"))
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+/// Conditions as Postgres can hold them.
+pub(super) fn storable_conditions(conditions: &Conditions) -> Conditions {
+    let mut stored = Conditions::default();
+    for condition in conditions.iter() {
+        stored.set(
+            condition.kind,
+            condition.status,
+            &storable(&condition.reason),
+            storable(&condition.message),
+            condition.observed_generation,
+            condition.last_transition_time,
+        );
+    }
+    stored
 }
 
 /// Records of a gateway whose row is gone.
