@@ -19,6 +19,7 @@ mod shared;
 
 pub use gateway::{Options, RealGateway};
 pub use install::{VERSIONS, cache_dir};
+pub use port::free as free_port;
 pub use postgres::{Postgres, PostgresOptions};
 pub use shared::shared_postgres;
 
