@@ -58,7 +58,7 @@ impl OwnershipConfig {
 
     /// How long one attempt to renew may take, so that one that hangs leaves time for another.
     fn renew_deadline(&self) -> Duration {
-        self.renew_every.mul_f64(0.6)
+        self.renew_every.mul_f64(0.4)
     }
 }
 
@@ -317,7 +317,7 @@ impl Ownership {
                     "cannot renew the lease: the database did not answer in time; trying again"
                 ),
             }
-            next = Instant::now() + config.poll_every;
+            next = asked + config.poll_every;
         }
     }
 

@@ -102,6 +102,7 @@ struct Replica {
     tenure: watch::Receiver<Option<Tenure>>,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
+    holder_when_gone: Arc<Mutex<Option<String>>>,
     registry: Registry,
 }
 
@@ -112,12 +113,17 @@ enum Work {
     Ignores,
 }
 
-/// Says that the work is gone, however it went.
-struct Gone(watch::Sender<Option<Tenure>>);
+/// Says that the work is gone, however it went, and who held the lease at that moment.
+struct Gone {
+    tenure: watch::Sender<Option<Tenure>>,
+    leases: Arc<FakeLeases>,
+    holder_when_gone: Arc<Mutex<Option<String>>>,
+}
 
 impl Drop for Gone {
     fn drop(&mut self) {
-        self.0.send_replace(None);
+        *self.holder_when_gone.lock().unwrap() = self.leases.holder();
+        self.tenure.send_replace(None);
     }
 }
 
@@ -129,13 +135,20 @@ impl Replica {
         let standing = ownership.standing();
         let (sender, tenure) = watch::channel(None);
         let stop = CancellationToken::new();
+        let holder_when_gone = Arc::<Mutex<Option<String>>>::default();
         let run = {
             let (leases, stop) = (Arc::clone(leases), stop.clone());
+            let (seen, seen_holder) = (Arc::clone(&leases), Arc::clone(&holder_when_gone));
             let start = move |tenure: Tenure| {
                 let sender = sender.clone();
                 sender.send_replace(Some(tenure.clone()));
+                let gone = Gone {
+                    tenure: sender,
+                    leases: Arc::clone(&seen),
+                    holder_when_gone: Arc::clone(&seen_holder),
+                };
                 async move {
-                    let _gone = Gone(sender);
+                    let _gone = gone;
                     match work {
                         Work::Obeys => tenure.cancel.cancelled().await,
                         Work::Ignores => std::future::pending().await,
@@ -149,6 +162,7 @@ impl Replica {
             tenure,
             stop,
             task: tokio::spawn(run),
+            holder_when_gone,
             registry,
         }
     }
@@ -159,6 +173,10 @@ impl Replica {
 
     async fn idle(&mut self) {
         self.tenure.wait_for(Option::is_none).await.unwrap();
+    }
+
+    fn holder_when_gone(&self) -> Option<String> {
+        self.holder_when_gone.lock().unwrap().clone()
     }
 
     async fn stands(&mut self, standing: Standing) {
@@ -201,7 +219,11 @@ async fn an_orderly_stop_hands_over_at_once_and_only_after_work_has_stopped() {
     let stopped = Instant::now();
     first.stop.cancel();
     second.active().await;
-    assert!(first.tenure.borrow().is_none(), "the first one's work is gone");
+    assert_eq!(
+        first.holder_when_gone().as_deref(),
+        Some("a"),
+        "released only once its work was gone"
+    );
     assert!(
         stopped.elapsed() <= Duration::from_millis(1_100),
         "took {:?}",
@@ -226,7 +248,7 @@ async fn work_that_ignores_an_orderly_stop_keeps_the_lease_until_it_is_dropped()
     first.idle().await;
     assert_eq!(stopped.elapsed(), Duration::from_secs(10));
     assert_eq!(
-        leases.holder().as_deref(),
+        first.holder_when_gone().as_deref(),
         Some("a"),
         "not released before the work was gone"
     );
@@ -249,7 +271,7 @@ async fn work_stops_before_expiry(mode: Mode, work: Work) {
     );
     replica.idle().await;
     assert_eq!(
-        leases.holder().as_deref(),
+        replica.holder_when_gone().as_deref(),
         Some("a"),
         "gone while the lease is still ours"
     );
@@ -279,9 +301,9 @@ async fn a_short_outage_of_the_database_does_not_end_a_tenure() {
     let leases = Arc::new(FakeLeases::default());
     let mut replica = Replica::start(&leases, "a", Work::Obeys);
     let tenure = replica.active().await;
-    for mode in [Mode::Failing, Mode::Hanging] {
+    for (mode, outage) in [(Mode::Failing, 5), (Mode::Hanging, 3)] {
         leases.set(mode);
-        tokio::time::sleep(Duration::from_millis(5_500)).await;
+        tokio::time::sleep(Duration::from_secs(outage)).await;
         leases.set(Mode::Up);
         tokio::time::sleep(Duration::from_secs(20)).await;
         assert!(!tenure.cancel.is_cancelled());

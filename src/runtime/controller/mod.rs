@@ -1,5 +1,8 @@
 //! The loop: takes keys, has them reconciled, tells the queue how it went.
 
+#[cfg(test)]
+mod tests;
+
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
