@@ -48,7 +48,10 @@ pub(super) async fn command(args: DiffArgs) -> anyhow::Result<ExitCode> {
     let mut fleet = store.load_fleet().await?;
     if let Some(id) = args.gateway {
         fleet.retain(|snapshot| snapshot.gateway.id.0 == id);
-        anyhow::ensure!(!fleet.is_empty(), "there is no gateway {id}; `openclaw-controller get gateways` lists them");
+        anyhow::ensure!(
+            !fleet.is_empty(),
+            "there is no gateway {id}; `openclaw-controller get gateways` lists them"
+        );
     }
     let mut diffs = Vec::new();
     for snapshot in fleet {
@@ -76,12 +79,20 @@ fn text(diff: &GatewayDiff) -> String {
             Effect::Hot => "applied while the gateway runs",
             Effect::Restart => "the gateway restarts",
         };
-        let _ = writeln!(out, "  config: {} steps in one patch, {effect}", diff.config.steps.len());
+        let _ = writeln!(
+            out,
+            "  config: {} steps in one patch, {effect}",
+            diff.config.steps.len()
+        );
         for step in &diff.config.steps {
             let _ = writeln!(out, "    {}", config_step(step));
         }
         if diff.config.deferred > 0 {
-            let _ = writeln!(out, "    ... and {} more agents in the patches after it", diff.config.deferred);
+            let _ = writeln!(
+                out,
+                "    ... and {} more agents in the patches after it",
+                diff.config.deferred
+            );
         }
     }
     for warning in &diff.config.warnings {
@@ -93,7 +104,11 @@ fn text(diff: &GatewayDiff) -> String {
     if let Some(error) = &diff.error {
         let _ = writeln!(out, "  error: {error}");
     }
-    if out.is_empty() { out } else { format!("gateway {} ({})\n{out}", diff.gateway, diff.name) }
+    if out.is_empty() {
+        out
+    } else {
+        format!("gateway {} ({})\n{out}", diff.gateway, diff.name)
+    }
 }
 
 fn agent_text(agent: &AgentDiff) -> String {
@@ -120,14 +135,28 @@ fn file_text(agent: &str, file: &FileDiff) -> String {
         None => ("", "/dev/null"),
     };
     // Rendered text has no line break at its end, so neither has a file that equals it.
-    let ended = |text: &str| if text.is_empty() { String::new() } else { format!("{}\n", text.trim_end_matches('\n')) };
+    let ended = |text: &str| {
+        if text.is_empty() {
+            String::new()
+        } else {
+            format!("{}\n", text.trim_end_matches('\n'))
+        }
+    };
     let (before, after) = (ended(before), ended(&file.after));
-    TextDiff::from_lines(&before, &after).unified_diff().header(from, &name).to_string()
+    TextDiff::from_lines(&before, &after)
+        .unified_diff()
+        .header(from, &name)
+        .to_string()
 }
 
 fn config_step(step: &ConfigStep) -> String {
     let change = match &step.change {
-        ConfigChange::AddAgent { id, name, workspace, heartbeat } => format!(
+        ConfigChange::AddAgent {
+            id,
+            name,
+            workspace,
+            heartbeat,
+        } => format!(
             "+ agent {id} {name:?}, workspace {workspace}, heartbeat {}",
             serde_json::Value::from(heartbeat.clone())
         ),
@@ -137,7 +166,8 @@ fn config_step(step: &ConfigStep) -> String {
         }
         ConfigChange::SetHeartbeat { id, from, to } => format!(
             "~ agent {id}: heartbeat {} -> {}",
-            from.clone().map_or_else(|| "(none)".to_owned(), |from| serde_json::Value::from(from).to_string()),
+            from.clone()
+                .map_or_else(|| "(none)".to_owned(), |from| serde_json::Value::from(from).to_string()),
             serde_json::Value::from(to.clone())
         ),
         ConfigChange::SetOwnership => "+ agents.ownership \"explicit\"".to_owned(),

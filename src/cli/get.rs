@@ -53,13 +53,17 @@ pub(super) async fn command(args: GetArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     if items.is_empty() {
-        let kind = args.kind.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+        let kind = args
+            .kind
+            .to_possible_value()
+            .map(|value| value.get_name().to_owned())
+            .unwrap_or_default();
         eprintln!("no {kind} found");
         return Ok(());
     }
     let wide = args.output == Output::Wide;
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(presets::NOTHING);
     for (i, item) in items.into_iter().enumerate() {
         let cells: Vec<_> = item.cells.into_iter().filter(|cell| wide || !cell.wide).collect();
         if i == 0 {
@@ -67,7 +71,15 @@ pub(super) async fn command(args: GetArgs) -> anyhow::Result<()> {
         }
         table.add_row(cells.into_iter().map(|cell| cell.text));
     }
-    println!("{}", table.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n"));
+    println!(
+        "{}",
+        table
+            .to_string()
+            .lines()
+            .map(str::trim_end)
+            .collect::<Vec<_>>()
+            .join("\n")
+    );
     Ok(())
 }
 
@@ -85,11 +97,19 @@ struct Cell {
 }
 
 fn cell(title: &'static str, text: impl ToString) -> Cell {
-    Cell { title, text: text.to_string(), wide: false }
+    Cell {
+        title,
+        text: text.to_string(),
+        wide: false,
+    }
 }
 
 fn wide(title: &'static str, text: impl ToString) -> Cell {
-    Cell { title, text: text.to_string(), wide: true }
+    Cell {
+        title,
+        text: text.to_string(),
+        wide: true,
+    }
 }
 
 fn gateway(snapshot: &GatewaySnapshot) -> Item {
@@ -104,7 +124,12 @@ fn gateway(snapshot: &GatewaySnapshot) -> Item {
             cell("AGENTS", snapshot.agents.len()),
             wide("ID", row.id),
             wide("URL", shown_url(&row.url)),
-            wide("PROTOCOL", record.protocol.map_or_else(|| "-".to_owned(), |protocol| protocol.to_string())),
+            wide(
+                "PROTOCOL",
+                record
+                    .protocol
+                    .map_or_else(|| "-".to_owned(), |protocol| protocol.to_string()),
+            ),
             wide("MESSAGE", &ready.message),
         ],
         json: json!({
@@ -129,8 +154,15 @@ fn boards(snapshot: &GatewaySnapshot) -> Vec<Item> {
     boards
         .into_iter()
         .map(|board| {
-            let agents: Vec<_> = snapshot.agents.iter().filter(|agent| agent.board_id == Some(board.id)).collect();
-            let lead = agents.iter().find(|agent| agent.is_board_lead).map_or("-", |agent| agent.name.as_str());
+            let agents: Vec<_> = snapshot
+                .agents
+                .iter()
+                .filter(|agent| agent.board_id == Some(board.id))
+                .collect();
+            let lead = agents
+                .iter()
+                .find(|agent| agent.is_board_lead)
+                .map_or("-", |agent| agent.name.as_str());
             let ready = agents
                 .iter()
                 .filter(|agent| {
@@ -139,7 +171,11 @@ fn boards(snapshot: &GatewaySnapshot) -> Vec<Item> {
                 })
                 .count();
             let on_gateway = board.gateway_id == Some(snapshot.gateway.id);
-            let gateway = if on_gateway { snapshot.gateway.name.as_str() } else { "-" };
+            let gateway = if on_gateway {
+                snapshot.gateway.name.as_str()
+            } else {
+                "-"
+            };
             Item {
                 cells: vec![
                     cell("NAME", &board.name),
@@ -181,7 +217,10 @@ fn agents(snapshot: &GatewaySnapshot) -> Vec<Item> {
                     message: format!("its gateway {} is not reachable", snapshot.gateway.name),
                 };
             }
-            let board = agent.board_id.and_then(|id| snapshot.boards.get(&id)).map_or("-", |board| &board.name);
+            let board = agent
+                .board_id
+                .and_then(|id| snapshot.boards.get(&id))
+                .map_or("-", |board| &board.name);
             let role = match agent.role() {
                 AgentRole::Lead(_) => "lead",
                 AgentRole::Worker(_) => "worker",
@@ -234,9 +273,11 @@ struct Ready {
 
 fn ready(conditions: &Conditions) -> Ready {
     match conditions.get(ConditionType::Ready) {
-        Some(ready) => {
-            Ready { status: ready.status.to_string(), reason: ready.reason.clone(), message: ready.message.clone() }
-        }
+        Some(ready) => Ready {
+            status: ready.status.to_string(),
+            reason: ready.reason.clone(),
+            message: ready.message.clone(),
+        },
         None => Ready {
             status: ConditionStatus::Unknown.to_string(),
             reason: "NotObserved".into(),

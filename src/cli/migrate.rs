@@ -22,6 +22,10 @@ pub(super) fn describe(done: &Migrated) -> String {
     let versions: Vec<_> = done.applied.iter().map(ToString::to_string).collect();
     match versions.as_slice() {
         [] => format!("{} missing notification triggers were created again", done.triggers),
-        _ => format!("{tables}; applied migrations {}; {} notification triggers", versions.join(", "), done.triggers),
+        _ => format!(
+            "{tables}; applied migrations {}; {} notification triggers",
+            versions.join(", "),
+            done.triggers
+        ),
     }
 }

@@ -12,7 +12,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use secrecy::SecretString;
+#[cfg(feature = "sim")]
+use tokio_util::sync::CancellationToken;
 
+#[cfg(feature = "sim")]
+use crate::config::DesiredArgs;
 use crate::config::{self, RunArgs};
 use crate::store::{PgOptions, PgStore};
 use crate::telemetry::{self, LogFormat};
@@ -39,11 +43,19 @@ openclaw-controller get agents -o wide                                          
 )]
 pub struct Cli {
     /// What to log: error, warn, info, debug, trace, or directives such as info,openclaw_controller::gateway=debug.
-    #[arg(long, env = "OPENCLAW_CONTROLLER_LOG", global = true, value_name = "FILTER", default_value = telemetry::DEFAULT_FILTER)]
-    log: String,
+    ///
+    /// Defaults to RUST_LOG, else info,sqlx=warn.
+    #[arg(long, env = "OPENCLAW_CONTROLLER_LOG", global = true, value_name = "FILTER")]
+    log: Option<String>,
 
     /// How to log: text on a terminal and JSON otherwise, unless said here.
-    #[arg(long, env = "OPENCLAW_CONTROLLER_LOG_FORMAT", global = true, value_name = "FORMAT", default_value = "auto")]
+    #[arg(
+        long,
+        env = "OPENCLAW_CONTROLLER_LOG_FORMAT",
+        global = true,
+        value_name = "FORMAT",
+        default_value = "auto"
+    )]
     log_format: LogFormat,
 
     #[command(subcommand)]
@@ -71,19 +83,21 @@ enum Command {
     Get(get::GetArgs),
     /// Start a private Postgres and a gateway, seed them, and run the controller on them.
     #[cfg(feature = "sim")]
-    Demo(demo::DemoArgs),
+    Demo(demo::DemoArguments),
 }
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let outcome = telemetry::init(cli.log_format, &cli.log).map_err(anyhow::Error::from).and_then(|()| {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let outcome = runtime.block_on(execute(cli.command));
-        // Nothing is waited for any more: not a name being resolved, not a key being derived.
-        runtime.shutdown_background();
-        outcome
-    });
+    let outcome = telemetry::init(cli.log_format, cli.log.as_deref())
+        .map_err(anyhow::Error::from)
+        .and_then(|()| {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            let outcome = runtime.block_on(execute(cli.command));
+            // Nothing is waited for any more: not a name being resolved, not a key being derived.
+            runtime.shutdown_background();
+            outcome
+        });
     match outcome {
         Ok(code) => code,
         Err(error) => {
@@ -101,8 +115,42 @@ async fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Diff(args) => diff::command(args).await,
         Command::Get(args) => get::command(args).await.map(|()| ExitCode::SUCCESS),
         #[cfg(feature = "sim")]
-        Command::Demo(args) => demo::command(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Demo(args) => demo_command(args).await.map(|()| ExitCode::SUCCESS),
     }
+}
+
+/// The demo, with the controller in this process.
+#[cfg(feature = "sim")]
+async fn demo_command(args: demo::DemoArguments) -> anyhow::Result<()> {
+    struct InProcess;
+
+    impl demo::DemoController for InProcess {
+        async fn migrate(&self, database_url: &str) -> anyhow::Result<()> {
+            let store = PgStore::connect(&SecretString::from(database_url), PgOptions::default()).await?;
+            store.migrate().await?;
+            store.close().await;
+            Ok(())
+        }
+
+        async fn run(&self, target: demo::DemoTarget, shutdown: CancellationToken) -> anyhow::Result<()> {
+            let args = RunArgs {
+                desired: DesiredArgs {
+                    base_url: Some(target.base_url),
+                    templates_dir: None,
+                    device_identity: Some(target.device_identity),
+                    listen: target.listen,
+                },
+                resync_interval: config::Span(std::time::Duration::from_secs(30)),
+                token_hash: config::TokenHash::Auto,
+                no_migrate: false,
+                agent_workers: 16,
+                gateway_workers: 8,
+            };
+            run::run(target.database_url.into(), args, shutdown).await
+        }
+    }
+
+    demo::run(&args, &InProcess, run::stop_on_signals()?).await
 }
 
 /// The database that the environment names, reached once.

@@ -70,7 +70,9 @@ async fn script(name: &str, arguments: &[&str]) -> Result<PathBuf> {
     let output = timeout(LIMIT, async {
         let told = async {
             let mut told = String::new();
-            let Some(stderr) = stderr else { return Ok(told) };
+            let Some(stderr) = stderr else {
+                return Ok::<_, std::io::Error>(told);
+            };
             let mut lines = BufReader::new(stderr).lines();
             while let Some(line) = lines.next_line().await? {
                 tracing::info!("{line}");

@@ -30,7 +30,7 @@ use crate::token;
 const NOT_PAUSED: &str = "the agent's board, if it has one, is not paused";
 
 /// Makes one agent's workspace match.
-pub struct AgentReconciler<S, C>(pub Arc<World<S, C>>);
+pub(super) struct AgentReconciler<S, C>(pub Arc<World<S, C>>);
 
 impl<S: Store, C: Connector> Reconciler for AgentReconciler<S, C> {
     type Key = AgentId;

@@ -8,7 +8,7 @@ use crate::model::{AgentId, GatewayId};
 
 /// The last seen specs.
 #[derive(Default)]
-pub struct Cache(RwLock<Inner>);
+pub(super) struct Cache(RwLock<Inner>);
 
 #[derive(Default)]
 struct Inner {
@@ -19,7 +19,7 @@ struct Inner {
 
 impl Cache {
     /// The gateway's spec.
-    pub fn gateway(&self, id: GatewayId) -> Option<Arc<GatewaySpec>> {
+    pub(super) fn gateway(&self, id: GatewayId) -> Option<Arc<GatewaySpec>> {
         self.0
             .read()
             .unwrap_or_else(PoisonError::into_inner)
@@ -29,7 +29,7 @@ impl Cache {
     }
 
     /// The agent's spec and its gateway's.
-    pub fn agent(&self, id: AgentId) -> Option<(Arc<GatewaySpec>, Arc<AgentSpec>)> {
+    pub(super) fn agent(&self, id: AgentId) -> Option<(Arc<GatewaySpec>, Arc<AgentSpec>)> {
         let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let gateway = inner.gateways.get(inner.agents.get(&id)?)?;
         let agent = gateway.agents.iter().find(|agent| agent.row.id == id)?;
@@ -37,7 +37,7 @@ impl Cache {
     }
 
     /// All gateways.
-    pub fn gateways(&self) -> Vec<Arc<GatewaySpec>> {
+    pub(super) fn gateways(&self) -> Vec<Arc<GatewaySpec>> {
         self.0
             .read()
             .unwrap_or_else(PoisonError::into_inner)
@@ -48,7 +48,7 @@ impl Cache {
     }
 
     /// Puts a gateway's new spec in the place of the last one, which is returned.
-    pub fn insert(&self, spec: Arc<GatewaySpec>) -> Option<Arc<GatewaySpec>> {
+    pub(super) fn insert(&self, spec: Arc<GatewaySpec>) -> Option<Arc<GatewaySpec>> {
         let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let id = spec.id();
         inner.agents.retain(|_, gateway| *gateway != id);
@@ -59,7 +59,7 @@ impl Cache {
     }
 
     /// Forgets a gateway and its agents.
-    pub fn remove(&self, id: GatewayId) -> Option<Arc<GatewaySpec>> {
+    pub(super) fn remove(&self, id: GatewayId) -> Option<Arc<GatewaySpec>> {
         let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
         inner.agents.retain(|_, gateway| *gateway != id);
         inner.gateways.remove(&id)

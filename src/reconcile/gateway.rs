@@ -33,7 +33,7 @@ const RESTART_PAUSE: Duration = Duration::from_secs(1);
 pub(super) const UNAUTHORIZED_PAUSE: Duration = Duration::from_secs(30);
 
 /// Makes one gateway's config match.
-pub struct GatewayReconciler<S, C>(pub Arc<World<S, C>>);
+pub(super) struct GatewayReconciler<S, C>(pub Arc<World<S, C>>);
 
 impl<S: Store, C: Connector> Reconciler for GatewayReconciler<S, C> {
     type Key = GatewayId;
@@ -229,7 +229,7 @@ impl<S: Store, C: Connector> World<S, C> {
                 Ok(())
             }
             Err(error) if error.class() == ErrorClass::Invalid => {
-                let refused = self.refuse_heartbeats(spec, config, patch, &error);
+                self.refuse_heartbeats(spec, config, patch, &error);
                 Err(GatewayFailure::PatchRefused {
                     error,
                     retry_at_once: refused,

@@ -46,7 +46,7 @@ impl Dirty {
 
 impl<S: Store, C: Connector> World<S, C> {
     /// Follows hints and resyncs until cancelled. `report` is told after every attempt whether the database answered.
-    pub async fn inform(
+    pub(super) async fn inform(
         &self,
         mut hints: impl HintSource,
         cancel: &CancellationToken,

@@ -12,7 +12,7 @@ mod informer;
 mod memory;
 mod observe;
 mod session;
-pub mod spec;
+mod spec;
 mod status;
 mod tokens;
 mod world;

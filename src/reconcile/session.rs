@@ -10,11 +10,11 @@ use crate::model::{Dialect, GatewayAgentId, GatewayId};
 
 /// A connection to a gateway.
 #[derive(Clone)]
-pub struct Session {
+pub(super) struct Session {
     /// The connection.
-    pub client: Client,
+    pub(super) client: Client,
     /// What the gateway can do.
-    pub dialect: Arc<Dialect>,
+    pub(super) dialect: Arc<Dialect>,
     /// To what, and as whom, the connection was made: another target needs another connection.
     target: Arc<Target>,
     /// The agents that are in the roster as desired; empty until the gateway reconciler has seen its config.
@@ -23,7 +23,7 @@ pub struct Session {
 
 impl Session {
     /// A session over a fresh connection, before anything is known of the roster.
-    pub fn new(client: Client, dialect: Dialect, target: Target) -> Self {
+    pub(super) fn new(client: Client, dialect: Dialect, target: Target) -> Self {
         Self {
             client,
             dialect: Arc::new(dialect),
@@ -33,12 +33,12 @@ impl Session {
     }
 
     /// Whether the agent is in the roster as desired.
-    pub fn is_registered(&self, agent: &GatewayAgentId) -> bool {
+    pub(super) fn is_registered(&self, agent: &GatewayAgentId) -> bool {
         self.registered.contains(agent)
     }
 
     /// Whether this connection serves for that target.
-    pub fn serves(&self, target: &Target) -> bool {
+    pub(super) fn serves(&self, target: &Target) -> bool {
         let secret = |target: &Target| target.token.as_ref().map(|token| token.expose_secret().to_owned());
         self.target.url == target.url
             && self.target.disable_device_pairing == target.disable_device_pairing
@@ -50,11 +50,11 @@ impl Session {
 
 /// All sessions, by gateway.
 #[derive(Default)]
-pub struct Sessions(Mutex<HashMap<GatewayId, Session>>);
+pub(super) struct Sessions(Mutex<HashMap<GatewayId, Session>>);
 
 impl Sessions {
     /// The gateway's session, if its connection is open.
-    pub fn get(&self, gateway: GatewayId) -> Option<Session> {
+    pub(super) fn get(&self, gateway: GatewayId) -> Option<Session> {
         self.lock()
             .get(&gateway)
             .filter(|session| !session.client.is_closed())
@@ -62,7 +62,7 @@ impl Sessions {
     }
 
     /// Puts a session in the place of the gateway's last one, which is closed.
-    pub fn insert(&self, gateway: GatewayId, session: Session) {
+    pub(super) fn insert(&self, gateway: GatewayId, session: Session) {
         let old = self.lock().insert(gateway, session);
         if let Some(old) = old {
             old.client.close();
@@ -70,21 +70,21 @@ impl Sessions {
     }
 
     /// Records which agents were seen in the roster as desired.
-    pub fn set_registered(&self, gateway: GatewayId, agents: HashSet<GatewayAgentId>) {
+    pub(super) fn set_registered(&self, gateway: GatewayId, agents: HashSet<GatewayAgentId>) {
         if let Some(session) = self.lock().get_mut(&gateway) {
             session.registered = Arc::new(agents);
         }
     }
 
     /// Closes and forgets the gateway's session.
-    pub fn remove(&self, gateway: GatewayId) {
+    pub(super) fn remove(&self, gateway: GatewayId) {
         if let Some(session) = self.lock().remove(&gateway) {
             session.client.close();
         }
     }
 
     /// Closes and forgets all sessions.
-    pub fn clear(&self) {
+    pub(super) fn clear(&self) {
         for (_, session) in self.lock().drain() {
             session.client.close();
         }

@@ -34,7 +34,7 @@ pub(super) enum GatewayFailure {
     /// Its config could not be read or written.
     Config(GatewayError),
     /// It found the patch invalid; nothing was written.
-    PatchRefused { error: GatewayError, retry_at_once: bool },
+    PatchRefused(GatewayError),
     /// It took the patch and does not hold what the patch said.
     NotKept(String),
     /// It restarts, as predicted.
@@ -57,7 +57,7 @@ impl GatewayFailure {
     /// The error that the work queue is told.
     pub(super) fn into_error(self) -> ReconcileError {
         let (message, at_least) = match self {
-            Self::Connect(error) | Self::Probe(error) | Self::Config(error) | Self::PatchRefused { error, .. } => {
+            Self::Connect(error) | Self::Probe(error) | Self::Config(error) | Self::PatchRefused(error) => {
                 let pause = if is_unauthorized(&error) {
                     Some(UNAUTHORIZED_PAUSE)
                 } else {
@@ -355,7 +355,7 @@ fn gateway_findings(spec: &GatewaySpec, outcome: &Result<GatewayOutcome, Gateway
             findings.extend([reached(), authorized()]);
             findings.extend(failed(ConfigSynced, error.reason(), error.to_string()));
         }
-        Err(GatewayFailure::PatchRefused { error, .. }) => {
+        Err(GatewayFailure::PatchRefused(error)) => {
             findings.extend([reached(), authorized()]);
             findings.extend(failed(ConfigSynced, "PatchRefused", error.to_string()));
         }

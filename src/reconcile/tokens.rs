@@ -24,8 +24,6 @@ pub(super) struct Promotion {
     pub(super) expected_current: Option<String>,
     /// The file holds it already.
     pub(super) in_file: bool,
-    /// Why there is a new token, for the metrics.
-    pub(super) outcome: &'static str,
 }
 
 /// What is known of an agent's token, and what it is used for.
@@ -157,11 +155,6 @@ impl<S: Store, C: Connector> World<S, C> {
             token: token.clone(),
             hash: candidate.hash.clone(),
         });
-        let outcome = match reason {
-            MintReason::NoHash => "minted",
-            MintReason::TokenLost => "lost",
-            MintReason::Mismatch => "mismatch",
-        };
         let promotion = Promotion {
             candidate,
             expected_current: current,

@@ -36,7 +36,7 @@ pub struct Settings {
 
 /// What one tenure of the fleet works with. A new tenure starts with a new world: nothing that was remembered under an
 /// earlier lease is trusted.
-pub struct World<S, C> {
+pub(super) struct World<S, C> {
     /// The database.
     pub store: Arc<S>,
     /// How gateways are reached.
@@ -81,7 +81,7 @@ impl<S, C> World<S, C> {
         clippy::too_many_arguments,
         reason = "each is a different part, and there is one caller"
     )]
-    pub fn new(
+    pub(super) fn new(
         store: Arc<S>,
         connector: Arc<C>,
         templates: Arc<TemplateSet>,

@@ -130,6 +130,13 @@ pub fn render(set: &TemplateSet, input: &RenderInput<'_>, dialect: &Dialect) -> 
     rendered
 }
 
+/// The prompt that a heartbeat needs where the gateway has no `HEARTBEAT.md`; a row's own prompt goes before it.
+///
+/// Unlike [`Rendered::heartbeat_prompt`] it is known without rendering, so that a roster can be planned without its files.
+pub fn heartbeat_prompt(dialect: &Dialect) -> Option<&'static str> {
+    (!dialect.has_file(FileName::Heartbeat)).then_some(HEARTBEAT_PROMPT)
+}
+
 fn failed(rendered: &Rendered, file: FileName) -> bool {
     rendered.errors.iter().any(|error| error.file == file)
 }

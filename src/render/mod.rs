@@ -11,7 +11,7 @@ mod python;
 mod set;
 mod variables;
 
-pub use files::{FileError, FileWarning, Rendered, render};
+pub use files::{FileError, FileWarning, Rendered, heartbeat_prompt, render};
 pub use heartbeat::heartbeat;
 pub use set::{TemplateSet, TemplateSetError};
 pub use variables::RenderInput;
