@@ -168,7 +168,7 @@ fn render_file(
                 message: format!("{column}: the template is larger than 1 MiB; shorten it"),
             });
         }
-        return engine::render_text(set.environment(), column, &normalize(text), variables.context());
+        return engine::render_text(set.environment(), column, &normalize(text), &variables.context());
     }
     let Some(name) = set.template_for(input.role, file) else {
         return Err(Failure {
@@ -176,7 +176,7 @@ fn render_file(
             message: format!("there is no template for {file}"),
         });
     };
-    engine::render_named(set.environment(), &name, variables.context())
+    engine::render_named(set.environment(), &name, &variables.context())
 }
 
 /// Whether the row says itself what the gateway says at every heartbeat.

@@ -1,7 +1,7 @@
 //! A set of templates: the built-in ones, with a directory's laid over them.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -11,8 +11,7 @@ use minijinja::Environment;
 use sha2::{Digest as _, Sha256};
 
 use super::engine;
-use crate::model::{AgentRole, FileName};
-use crate::token::redact;
+use crate::model::{AgentRole, FileName, break_sentinel};
 
 /// Bytes that one template may have.
 pub(super) const MAX_TEMPLATE_BYTES: u64 = 1024 * 1024;
@@ -158,11 +157,11 @@ impl TemplateSet {
                 hasher.update(part);
             }
         }
-        let digest = hasher
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>();
+        let digest = hasher.finalize().iter().fold(String::new(), |mut hex, byte| {
+            // Writing to a `String` cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        });
 
         let sources = Arc::new(sources);
         let loader = Arc::clone(&sources);
@@ -193,7 +192,7 @@ impl TemplateSet {
 /// taken for the place of the token.
 pub(super) fn normalize(text: &str) -> String {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    redact(&text.replace("\r\n", "\n").replace('\r', "\n"), None)
+    break_sentinel(&text.replace("\r\n", "\n").replace('\r', "\n"))
 }
 
 fn template_name(kind: &str, file: FileName) -> String {

@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use super::python;
 use crate::model::{
-    AgentRole, AgentRow, Board, GatewayAgentId, GatewayRow, TOKEN_SENTINEL, User, session_key, workspace_path,
+    AgentRole, AgentRow, Board, GatewayAgentId, GatewayRow, TOKEN_SENTINEL, User, break_sentinel, session_key,
+    workspace_path,
 };
-use crate::token::redact;
 
 /// Keys of `identity_profile` that become `identity_<key>`, with the value used where the row gives none.
 const IDENTITY: [(&str, &str); 10] = [
@@ -75,7 +75,7 @@ impl Variables {
         // A literal sentinel in a row is not a place for the token.
         let mut values: BTreeMap<String, Result<String, Fault>> = values
             .into_iter()
-            .map(|(name, value)| (name, value.map(|text| redact(&text, None))))
+            .map(|(name, value)| (name, value.map(|text| break_sentinel(&text))))
             .collect();
         values.insert("auth_token".to_owned(), Ok(TOKEN_SENTINEL.to_owned()));
         Self {

@@ -3,11 +3,7 @@
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::hash::is_minted_form;
-use crate::model::TOKEN_SENTINEL;
-
-/// What a literal [`TOKEN_SENTINEL`] in a text becomes, so that it is not taken for a token that was there. It shares no
-/// character with the ends of the sentinel, so replacing cannot make a new one.
-const BROKEN_SENTINEL: &str = "(token placeholder)";
+use crate::model::{TOKEN_SENTINEL, break_sentinel};
 
 /// The name under which the token stands in a file.
 const KEY: &str = "AUTH_TOKEN";
@@ -55,7 +51,7 @@ pub fn extract(text: &str) -> Extracted {
 /// Replaces every occurrence of the token by [`TOKEN_SENTINEL`]. A literal sentinel that was in the text already is
 /// replaced by something else first: it must not compare equal to a place where the token should be.
 pub fn redact(text: &str, token: Option<&str>) -> String {
-    let text = text.replace(TOKEN_SENTINEL, BROKEN_SENTINEL);
+    let text = break_sentinel(text);
     match token {
         Some(token) if !token.is_empty() => text.replace(token, TOKEN_SENTINEL),
         _ => text,
