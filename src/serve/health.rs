@@ -96,13 +96,14 @@ impl Health {
 
     fn put(&self, name: &'static str, check: Check) {
         let mut checks = self.checks.write().unwrap_or_else(PoisonError::into_inner);
-        let before = checks.insert(name, check.clone());
-        if before.as_ref() != Some(&check) {
-            match &check {
-                Check::Ok { note } => info!(check = name, note, "check passes"),
-                Check::Failed(problem) => warn!(check = name, "check fails: {problem}"),
-            }
+        if checks.get(name) == Some(&check) {
+            return;
         }
+        match &check {
+            Check::Ok { note } => info!(check = name, note, "check passes"),
+            Check::Failed(problem) => warn!(check = name, "check fails: {problem}"),
+        }
+        checks.insert(name, check);
     }
 }
 

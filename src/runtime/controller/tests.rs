@@ -103,7 +103,7 @@ impl Fixture {
             reconciler: Arc::clone(&scripted),
             queue: queue.clone(),
             workers,
-            deadline: Duration::from_secs(60),
+            deadline: Duration::from_mins(1),
             drain: Duration::from_secs(2),
             metrics: Arc::clone(&metrics.controller),
         };
@@ -123,14 +123,14 @@ impl Fixture {
     /// Waits until this many reconciles have begun, and says how long that took.
     async fn begun(&mut self, runs: usize) -> Duration {
         let started = Instant::now();
-        let reached = timeout(Duration::from_secs(600), self.runs.wait_for(|n| *n >= runs)).await;
+        let reached = timeout(Duration::from_mins(10), self.runs.wait_for(|n| *n >= runs)).await;
         reached.expect("as many runs within ten minutes").unwrap();
         started.elapsed()
     }
 
     async fn stopped(&mut self) -> Duration {
         let started = Instant::now();
-        let stopped = timeout(Duration::from_secs(600), &mut self.task).await;
+        let stopped = timeout(Duration::from_mins(10), &mut self.task).await;
         stopped.expect("a stop within ten minutes").unwrap();
         started.elapsed()
     }
@@ -224,7 +224,7 @@ async fn shutting_the_queue_down_lets_running_work_come_to_its_own_end() {
     fixture.queue.shutdown();
     assert_eq!(
         fixture.stopped().await,
-        Duration::from_secs(60),
+        Duration::from_mins(1),
         "bounded by the deadline"
     );
     assert_eq!(*fixture.runs.borrow(), 1, "nothing new was begun");

@@ -117,12 +117,12 @@ enum Work {
 struct Gone {
     tenure: watch::Sender<Option<Tenure>>,
     leases: Arc<FakeLeases>,
-    holder_when_gone: Arc<Mutex<Option<String>>>,
+    last_holder: Arc<Mutex<Option<String>>>,
 }
 
 impl Drop for Gone {
     fn drop(&mut self) {
-        *self.holder_when_gone.lock().unwrap() = self.leases.holder();
+        *self.last_holder.lock().unwrap() = self.leases.holder();
         self.tenure.send_replace(None);
     }
 }
@@ -145,7 +145,7 @@ impl Replica {
                 let gone = Gone {
                     tenure: sender,
                     leases: Arc::clone(&seen),
-                    holder_when_gone: Arc::clone(&seen_holder),
+                    last_holder: Arc::clone(&seen_holder),
                 };
                 async move {
                     let _gone = gone;
@@ -198,7 +198,7 @@ async fn a_standby_takes_over_within_twenty_seconds_of_the_holders_death() {
     let mut second = Replica::start(&leases, "b", Work::Obeys);
     second.stands(Standing::Standby).await;
     assert!((second.metric("leader_election_master_status")).abs() < 1e-9);
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     assert_eq!(leases.holder().as_deref(), Some("a"), "renewals keep it");
 
     first.task.abort();

@@ -19,7 +19,7 @@ use crate::runtime::{
 };
 
 /// The longest timer; keeps a nonsensical delay from overflowing an instant.
-const LONGEST_DELAY: Duration = Duration::from_secs(365 * 24 * 3_600);
+const LONGEST_DELAY: Duration = Duration::from_hours(365 * 24);
 
 /// When a timer fires, and a ticket that makes it unique.
 type Alarm = (Instant, u64);
@@ -343,7 +343,7 @@ impl<K: QueueKey> State<K> {
                 break;
             }
             let key = first.remove();
-            self.wake(key, now);
+            self.wake(&key, now);
         }
         if self.retry_gate.is_some_and(|gate| now < gate) {
             return;
@@ -358,12 +358,12 @@ impl<K: QueueKey> State<K> {
                 break;
             }
             let key = first.remove();
-            self.wake(key, now);
+            self.wake(&key, now);
         }
     }
 
-    fn wake(&mut self, key: K, now: Instant) {
-        if let Some((key, entry)) = self.entries.remove_entry(&key) {
+    fn wake(&mut self, key: &K, now: Instant) {
+        if let Some((key, entry)) = self.entries.remove_entry(key) {
             let (Phase::Delayed { priority, .. } | Phase::Backoff { priority, .. }) = entry.phase else {
                 self.entries.insert(key, entry);
                 return;

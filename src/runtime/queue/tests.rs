@@ -33,7 +33,7 @@ fn take_now(queue: &WorkQueue<u32>) -> Option<Work<u32>> {
 /// Waits for the next key, and says after what time it came.
 async fn take_after(queue: &WorkQueue<u32>) -> (Work<u32>, Duration) {
     let started = Instant::now();
-    let work = timeout(Duration::from_secs(3_600), queue.take()).await;
+    let work = timeout(Duration::from_hours(1), queue.take()).await;
     (work.expect("a key within the hour").expect("a key"), started.elapsed())
 }
 
@@ -229,7 +229,7 @@ async fn of_several_times_the_earliest_wins() {
     queue.add(1, Priority::Change);
     let work = take_now(&queue).expect("an add does not wait for a timer");
     queue.done(work, Outcome::Done);
-    let later = timeout(Duration::from_secs(60), queue.take()).await;
+    let later = timeout(Duration::from_mins(1), queue.take()).await;
     assert!(later.is_err(), "the run took the timer's place");
 }
 
@@ -340,7 +340,7 @@ async fn forgetting_a_key_ends_its_timers_but_not_what_was_asked_for_since() {
     queue.done(take_now(&queue).unwrap(), FAILED);
     queue.forget(&2);
     assert_eq!(queue.failures(&2), 0);
-    assert!(timeout(Duration::from_secs(60), queue.take()).await.is_err());
+    assert!(timeout(Duration::from_mins(1), queue.take()).await.is_err());
 
     queue.add(3, Priority::Change);
     queue.forget(&3);
@@ -485,7 +485,7 @@ async fn random_schedule(seed: u64) {
     for work in in_hand.drain(..) {
         queue.done(work, Outcome::Done);
     }
-    while let Ok(Some(work)) = timeout(Duration::from_secs(120), queue.take()).await {
+    while let Ok(Some(work)) = timeout(Duration::from_mins(2), queue.take()).await {
         owed.remove(work.key());
         queue.done(work, Outcome::Done);
     }
