@@ -11,6 +11,8 @@ mod api;
 mod error;
 mod hint;
 mod lease;
+#[cfg(feature = "sim")]
+mod memory;
 mod pg;
 mod record;
 
@@ -18,6 +20,8 @@ pub use api::Store;
 pub use error::StoreError;
 pub use hint::{Hint, HintSource};
 pub use lease::{Fence, LeaseInfo, LeaseStore};
+#[cfg(feature = "sim")]
+pub use memory::{MemoryHints, MemoryStore, WriteFault};
 pub use pg::{ListenerState, Migrated, PgHints, PgOptions, PgStore};
 pub use record::{
     AgentStatusWrite, Candidate, GatewayStatusWrite, OrphanGateway, Placement, RecordedEvent, TokenState, VerifiedPair,

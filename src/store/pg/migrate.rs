@@ -26,7 +26,7 @@ const LOCK_ATTEMPTS: u32 = 5;
 const LOCK_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long all of it may take: another process may be migrating, and indexes are only made on empty tables.
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_mins(2);
 
 /// What a migration did.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -105,7 +105,7 @@ impl PgStore {
             PgPoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(options.connect_timeout)
-                .idle_timeout(Duration::from_secs(600))
+                .idle_timeout(Duration::from_mins(10))
                 .connect_lazy_with(connect.clone())
         };
         Ok(Self {
