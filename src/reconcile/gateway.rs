@@ -230,24 +230,14 @@ impl<S: Store, C: Connector> World<S, C> {
             }
             Err(error) if error.class() == ErrorClass::Invalid => {
                 self.refuse_heartbeats(spec, config, patch, &error);
-                Err(GatewayFailure::PatchRefused {
-                    error,
-                    retry_at_once: refused,
-                })
+                Err(GatewayFailure::PatchRefused(error))
             }
             Err(error) => Err(self.config_failure(spec, error)),
         }
     }
 
-    /// Remembers whose heartbeats the gateway refused, so that the next patch goes without them. Returns whether any was found.
-    fn refuse_heartbeats(
-        &self,
-        spec: &GatewaySpec,
-        config: &ObservedConfig,
-        patch: &Value,
-        error: &GatewayError,
-    ) -> bool {
-        let mut refused = false;
+    /// Remembers whose heartbeats the gateway refused, so that the next patch goes without them.
+    fn refuse_heartbeats(&self, spec: &GatewaySpec, config: &ObservedConfig, patch: &Value, error: &GatewayError) {
         for (path, message) in error.issues() {
             let Some(id) = agent_of_issue(path, config, patch) else {
                 continue;
@@ -255,14 +245,10 @@ impl<S: Store, C: Connector> World<S, C> {
             let Some(agent) = spec.managed().find(|agent| agent.gateway_agent_id == id) else {
                 continue;
             };
-            let known = self
-                .state()
-                .refused_heartbeats
-                .insert(agent.row.id, (agent.digest.clone(), format!("{path}: {message}")));
-            refused |= known.is_none_or(|(digest, _)| digest != agent.digest);
+            let refusal = (agent.digest.clone(), format!("{path}: {message}"));
+            self.state().refused_heartbeats.insert(agent.row.id, refusal);
             self.agent_queue.add(agent.row.id, Priority::Change);
         }
-        refused
     }
 
     fn config_failure(&self, spec: &GatewaySpec, error: GatewayError) -> GatewayFailure {

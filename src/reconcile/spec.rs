@@ -14,7 +14,7 @@ use crate::model::{
 
 /// Why an agent is not managed although its row exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Excluded {
+pub(super) enum Excluded {
     /// Its board does not exist or has no gateway, or is on another one.
     BoardNotFound,
     /// Its board is paused.
@@ -31,7 +31,7 @@ pub enum Excluded {
 
 impl Excluded {
     /// The reason for conditions.
-    pub fn reason(self) -> &'static str {
+    pub(super) fn reason(self) -> &'static str {
         match self {
             Self::BoardNotFound => "BoardNotFound",
             Self::BoardPaused => "BoardPaused",
@@ -43,7 +43,7 @@ impl Excluded {
     }
 
     /// The message for conditions.
-    pub fn message(self) -> &'static str {
+    pub(super) fn message(self) -> &'static str {
         match self {
             Self::BoardNotFound => {
                 "Skipping agent: board not found for agent. Give its board a gateway_id, or the agent another board."
@@ -67,7 +67,7 @@ impl Excluded {
 
 /// An agent's spec.
 #[derive(Clone, Debug)]
-pub struct AgentSpec {
+pub(super) struct AgentSpec {
     /// Its row.
     pub row: AgentRow,
     /// What it is for.
@@ -90,7 +90,7 @@ pub struct AgentSpec {
 
 /// A gateway's spec and those of its agents.
 #[derive(Clone, Debug)]
-pub struct GatewaySpec {
+pub(super) struct GatewaySpec {
     /// The rows that it was made from. `agents` is moved into the field of that name here.
     pub snapshot: GatewaySnapshot,
     /// The agents, oldest first.
@@ -105,22 +105,22 @@ pub struct GatewaySpec {
 
 impl GatewaySpec {
     /// The gateway's id.
-    pub fn id(&self) -> GatewayId {
+    pub(super) fn id(&self) -> GatewayId {
         self.snapshot.gateway.id
     }
 
     /// The agents that are managed.
-    pub fn managed(&self) -> impl Iterator<Item = &Arc<AgentSpec>> {
+    pub(super) fn managed(&self) -> impl Iterator<Item = &Arc<AgentSpec>> {
         self.agents.iter().filter(|agent| agent.excluded.is_none())
     }
 
     /// The board of an agent.
-    pub fn board(&self, agent: &AgentSpec) -> Option<&Board> {
+    pub(super) fn board(&self, agent: &AgentSpec) -> Option<&Board> {
         agent.row.board_id.and_then(|id| self.snapshot.boards.get(&id))
     }
 
     /// The session key of the gateway's main agent, whether or not it has a row.
-    pub fn main_session_key(&self) -> String {
+    pub(super) fn main_session_key(&self) -> String {
         let gateway = self.id();
         session_key(&GatewayAgentId::derive(AgentRole::Main, AgentId(gateway.0), gateway))
     }
@@ -130,7 +130,7 @@ impl GatewaySpec {
 /// and the base URL.
 ///
 /// Generations are those recorded so far; whoever records a changed digest has to raise them.
-pub fn derive(mut snapshot: GatewaySnapshot, environment: &str) -> GatewaySpec {
+pub(super) fn derive(mut snapshot: GatewaySnapshot, environment: &str) -> GatewaySpec {
     let rows = std::mem::take(&mut snapshot.agents);
     let mut records = std::mem::take(&mut snapshot.agent_records);
     let mut taken = HashSet::new();

@@ -159,7 +159,6 @@ impl<S: Store, C: Connector> World<S, C> {
             candidate,
             expected_current: current,
             in_file: false,
-            outcome,
         };
         Ok(TokenUse::valid(token, None, Some(promotion)))
     }
@@ -319,6 +318,5 @@ fn promotion(
         candidate,
         expected_current,
         in_file,
-        outcome: "resumed",
     })
 }
