@@ -258,10 +258,16 @@ async fn work_that_ignores_an_orderly_stop_keeps_the_lease_until_it_is_dropped()
 
 /// Work must be told and gone before the lease can expire, whatever the database does.
 async fn work_stops_before_expiry(mode: Mode, work: Work) {
+    for after in [Duration::ZERO, Duration::from_secs(12)] {
+        outage_after(after, mode, work).await;
+    }
+}
+
+async fn outage_after(after: Duration, mode: Mode, work: Work) {
     let leases = Arc::new(FakeLeases::default());
     let mut replica = Replica::start(&leases, "a", work);
     let tenure = replica.active().await;
-    tokio::time::sleep(Duration::from_secs(12)).await;
+    tokio::time::sleep(after).await;
     leases.set(mode);
     tenure.cancel.cancelled().await;
     assert_eq!(

@@ -155,7 +155,8 @@ impl<K: QueueKey> WorkQueue<K> {
                 let mut state = shared.lock();
                 let now = Instant::now();
                 if let Some((key, failures)) = state.take(now) {
-                    // This waiter leaves: another one has to watch over what is still there, timers included.
+                    // Two adds at the same moment may have left one permit, and this waiter leaves: another one has to see to
+                    // what is still there, timers included.
                     if !state.is_idle() {
                         shared.changed.notify_one();
                     }
