@@ -1,0 +1,110 @@
+//! What a client can see of a gateway, asked of the simulated gateways and of the real ones alike.
+//!
+//! Every check is one function over an [`Env`](env::Env); the macro below turns each into six tests, for example
+//! `real_v2026_9_6::a_retired_file_is_refused`. Where versions differ, the check has a table of expectations by dialect. A
+//! check that passes on a real gateway and fails on its simulation is a mistake of the simulation.
+//!
+//! The checks of one real gateway share it: each works on agents of its own.
+#![cfg(feature = "sim")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a check that cannot go on has failed; these say where"
+)]
+
+#[path = "conformance/agents.rs"]
+mod agents;
+#[path = "conformance/config.rs"]
+mod config;
+#[path = "conformance/connect.rs"]
+mod connect;
+#[path = "conformance/env.rs"]
+mod env;
+#[path = "conformance/files.rs"]
+mod files;
+#[path = "conformance/raw.rs"]
+mod raw;
+#[path = "conformance/sessions.rs"]
+mod sessions;
+
+macro_rules! conformance {
+    (shared { $($room:ident :: $check:ident,)* } alone { $($alone_room:ident :: $alone:ident,)* }) => {
+        conformance!(@kind sim_v2026_4_29 sim V2026_4_29 { $($room::$check,)* } { $($alone_room::$alone,)* });
+        conformance!(@kind sim_v2026_7_1 sim V2026_7_1 { $($room::$check,)* } { $($alone_room::$alone,)* });
+        conformance!(@kind sim_v2026_9_6 sim V2026_9_6 { $($room::$check,)* } { $($alone_room::$alone,)* });
+        conformance!(@kind real_v2026_4_29 real V2026_4_29 { $($room::$check,)* } { $($alone_room::$alone,)* });
+        conformance!(@kind real_v2026_7_1 real V2026_7_1 { $($room::$check,)* } { $($alone_room::$alone,)* });
+        conformance!(@kind real_v2026_9_6 real V2026_9_6 { $($room::$check,)* } { $($alone_room::$alone,)* });
+    };
+    (@kind $module:ident $kind:ident $dialect:ident
+        { $($room:ident :: $check:ident,)* } { $($alone_room:ident :: $alone:ident,)* }) => {
+        mod $module {
+            use openclaw_controller::sim::SimDialect;
+
+            use crate::env::Env;
+
+            $(
+                #[tokio::test]
+                async fn $check() {
+                    let env = Env::$kind(SimDialect::$dialect).await;
+                    let _others = env.shared().await;
+                    crate::$room::$check(&env).await;
+                }
+            )*
+            $(
+                #[tokio::test]
+                async fn $alone() {
+                    let env = Env::$kind(SimDialect::$dialect).await;
+                    let _nobody = env.alone().await;
+                    crate::$alone_room::$alone(&env).await;
+                }
+            )*
+        }
+    };
+}
+
+conformance! {
+    shared {
+        connect::every_scope_and_the_right_protocol_are_granted,
+        connect::probing_finds_the_dialect_and_writes_nothing,
+        connect::a_wrong_token_is_refused,
+        connect::a_missing_token_is_refused,
+        connect::a_forged_device_is_refused,
+        connect::an_unknown_protocol_is_refused,
+        connect::a_foreign_control_ui_is_refused,
+        connect::a_control_ui_from_the_gateways_own_page_is_let_in,
+        connect::scopes_are_enforced,
+        connect::odd_frames_are_answered_or_ignored,
+        connect::unknown_methods_and_odd_parameters_are_refused,
+        config::secrets_are_never_shown_and_survive_being_written_back,
+        config::a_patch_needs_the_hash_of_what_it_changes,
+        config::a_patch_that_changes_nothing_is_no_write,
+        config::a_patch_that_is_no_object_is_refused,
+        config::an_invalid_patch_names_every_path,
+        config::include_reasoning_is_taken_by_old_gateways_only,
+        config::a_patch_merges_an_agent_key_by_key,
+        config::an_agent_is_not_lost_by_a_patch,
+        config::several_agents_need_explicit_ownership,
+        config::replace_paths_are_unknown_to_the_oldest_gateway,
+        config::config_writes_are_limited_per_device,
+        config::the_schema_tells_what_the_dialect_has,
+        files::the_list_names_what_the_dialect_has,
+        files::a_file_reads_back_as_it_was_written,
+        files::a_retired_file_is_refused,
+        files::identity_can_be_written_even_where_it_is_not_listed,
+        files::an_unknown_agent_has_no_files,
+        files::a_stale_hash_is_a_conflict_where_hashes_exist,
+        agents::the_default_agent_is_main,
+        agents::an_agent_is_removed_with_its_files,
+        agents::main_and_unknown_agents_are_not_removed,
+        agents::a_created_agent_has_a_workspace_and_its_name_in_identity,
+        agents::a_config_that_would_lose_half_its_size_is_not_written,
+        sessions::a_label_is_set_and_unique_within_its_agent,
+        sessions::a_session_is_reset_even_if_it_was_missing,
+        sessions::main_sessions_are_kept_where_the_dialect_keeps_them,
+        sessions::a_message_is_taken_once,
+    }
+    alone {
+        config::channel_visibility_restarts_old_gateways_once,
+    }
+}

@@ -1,0 +1,119 @@
+//! `agents.*`.
+
+use openclaw_controller::gateway::{Client, ErrorClass};
+use openclaw_controller::model::{FileName, GatewayAgentId};
+use openclaw_controller::sim::SimDialect;
+use serde_json::json;
+
+use crate::env::{CALL, Env, until};
+
+pub(crate) async fn the_default_agent_is_main(env: &Env) {
+    let agent = env.agent();
+    let list = env.client().await.agents_list().await.unwrap();
+    assert_eq!(list.default_id, Some(GatewayAgentId::observed("main")));
+    assert_eq!(list.ids.first(), list.default_id.as_ref());
+    assert!(list.ids.contains(&agent));
+}
+
+pub(crate) async fn an_agent_is_removed_with_its_files(env: &Env) {
+    let agent = env.agent();
+    let client = env.client().await;
+    client.files_set(&agent, FileName::Soul, "text", None).await.unwrap();
+    assert!(delete(&client, &agent).await);
+    assert_eq!(env.entry(&agent).await, None);
+    let error = client.files_list(&agent).await.unwrap_err();
+    assert_eq!(error.class(), ErrorClass::NotFound, "{error}");
+    assert!(!delete(&client, &agent).await, "not found is no error");
+    // The same agent again begins without files.
+    let entry = json!({ "name": "Again", "workspace": env.workspace(agent.as_str()) });
+    env.patch(&env.roster_patch([(agent.to_string(), entry)]))
+        .await
+        .unwrap();
+    until("the agent can be used again", || async {
+        client.files_list(&agent).await.is_ok()
+    })
+    .await;
+    assert!(client.files_get(&agent, FileName::Soul).await.unwrap().missing);
+}
+
+async fn delete(client: &Client, agent: &GatewayAgentId) -> bool {
+    client.agents_delete(agent).await.unwrap()
+}
+
+pub(crate) async fn main_and_unknown_agents_are_not_removed(env: &Env) {
+    let client = env.client().await;
+    for (agent, expected) in [("nobody", "agent \"nobody\" not found"), ("main", "cannot be deleted")] {
+        let params = json!({ "agentId": agent, "deleteFiles": true });
+        let error = client.request("agents.delete", params, CALL).await.unwrap_err();
+        assert!(error.message().contains(expected), "{error}");
+    }
+    let params = json!({ "agentId": "nobody", "name": "Nobody" });
+    let error = client.request("agents.update", params, CALL).await.unwrap_err();
+    assert_eq!(error.class(), ErrorClass::NotFound, "{error}");
+}
+
+pub(crate) async fn a_created_agent_has_a_workspace_and_its_name_in_identity(env: &Env) {
+    let client = env.client().await;
+    let workspace = env.workspace("created");
+    let params = json!({ "name": "Made Here", "workspace": workspace });
+    let made = env.call(&client, "agents.create", params.clone()).await;
+    assert_eq!(made["agentId"], "made-here");
+    assert_eq!(made["workspace"], workspace.as_str());
+    let agent = GatewayAgentId::observed("made-here");
+    until("the agent can be used", || async {
+        client.files_list(&agent).await.is_ok()
+    })
+    .await;
+    let identity = client.files_get(&agent, FileName::Identity).await.unwrap();
+    assert!(identity.text.contains("- Name: Made Here\n"), "{}", identity.text);
+    let listed = client.files_list(&agent).await.unwrap();
+    let missing: Vec<&str> = listed
+        .iter()
+        .filter(|file| file.missing)
+        .map(|file| file.name.as_str())
+        .collect();
+    assert_eq!(missing, ["MEMORY.md"]);
+    let entry = env.entry(&agent).await.unwrap();
+    assert_eq!(entry["name"], "Made Here");
+    assert_eq!(entry["identity"]["name"], "Made Here");
+
+    let error = client.request("agents.create", params, CALL).await.unwrap_err();
+    assert!(
+        error.message().contains("agent \"made-here\" already exists"),
+        "{error}"
+    );
+    let main = json!({ "name": "main", "workspace": workspace });
+    let error = client.request("agents.create", main, CALL).await.unwrap_err();
+    let expected = if env.dialect.has_entries() {
+        "agent \"main\" already exists"
+    } else {
+        "\"main\" is reserved"
+    };
+    assert!(error.message().contains(expected), "{error}");
+    let bare = client
+        .request("agents.create", json!({ "name": "" }), CALL)
+        .await
+        .unwrap_err();
+    assert_eq!(bare.class(), ErrorClass::Invalid, "{bare}");
+    let needs_workspace = bare.message().contains("must have required property 'workspace'");
+    assert_eq!(needs_workspace, env.dialect == SimDialect::V2026_4_29, "{bare}");
+    assert!(delete(&client, &agent).await);
+}
+
+pub(crate) async fn a_config_that_would_lose_half_its_size_is_not_written(env: &Env) {
+    let agent = env.agent();
+    let prompt = "x".repeat(20_000);
+    let fat = json!({ "heartbeat": { "every": "1h", "prompt": prompt } });
+    env.patch(&env.roster_patch([(agent.to_string(), fat)])).await.unwrap();
+    let slim = json!({ "heartbeat": { "prompt": null } });
+    let error = env
+        .patch(&env.roster_patch([(agent.to_string(), slim)]))
+        .await
+        .unwrap_err();
+    assert!(error.message().contains("CONFIG_WRITE_REJECTED"), "{error}");
+    assert!(error.message().contains("size-drop:"), "{error}");
+    let client = env.client().await;
+    let error = client.agents_delete(&agent).await.unwrap_err();
+    assert!(error.message().contains("size-drop:"), "{error}");
+    assert!(env.entry(&agent).await.is_some());
+}

@@ -1,0 +1,281 @@
+//! The gateway under test, simulated or real.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use openclaw_controller::gateway::{
+    Client, Connector, DeviceIdentity, ErrorClass, GatewayError, PatchOutcome, RpcMetrics, Target, WebSocketConnector,
+};
+use openclaw_controller::lab::{Options, RealGateway};
+use openclaw_controller::model::{GatewayAgentId, GatewayId};
+use openclaw_controller::sim::{SimDialect, SimGateway, SimServer};
+use secrecy::SecretString;
+use serde_json::{Map, Value, json};
+use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// How long one call may take. Real gateways answer nothing for up to 22 s while an agent's run begins.
+pub(crate) const CALL: Duration = Duration::from_mins(2);
+
+/// How long a gateway may take to come back.
+const BACK: Duration = Duration::from_mins(2);
+
+/// How many agents wait for checks to use them.
+const POOL: usize = 14;
+
+/// A real gateway that all its checks share.
+struct Shared {
+    gateway: OnceCell<Arc<RealGateway>>,
+    lock: RwLock<()>,
+    taken: AtomicUsize,
+}
+
+impl Shared {
+    const fn new() -> Self {
+        Self {
+            gateway: OnceCell::const_new(),
+            lock: RwLock::const_new(()),
+            taken: AtomicUsize::new(0),
+        }
+    }
+}
+
+static REAL: [Shared; 3] = [const { Shared::new() }; 3];
+
+enum Server {
+    Sim {
+        _server: SimServer,
+        lock: RwLock<()>,
+        taken: AtomicUsize,
+    },
+    Real(&'static Shared),
+}
+
+/// A gateway under test.
+pub(crate) struct Env {
+    /// What it is, or simulates.
+    pub(crate) dialect: SimDialect,
+    url: String,
+    token: String,
+    root: String,
+    server: Server,
+}
+
+impl Env {
+    /// A simulated gateway of its own.
+    pub(crate) async fn sim(dialect: SimDialect) -> Self {
+        let token = Uuid::new_v4().simple().to_string();
+        let gateway = SimGateway::new(dialect, &token);
+        gateway.faults().latency("*", Duration::from_millis(2));
+        let server = gateway.listen(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let env = Self {
+            dialect,
+            url: server.url(),
+            token,
+            root: "/sim/work".to_owned(),
+            server: Server::Sim {
+                _server: server,
+                lock: RwLock::new(()),
+                taken: AtomicUsize::new(0),
+            },
+        };
+        env.fill_pool().await;
+        env
+    }
+
+    /// The real gateway of this version.
+    pub(crate) async fn real(dialect: SimDialect) -> Self {
+        let index = SimDialect::ALL.iter().position(|other| *other == dialect).unwrap();
+        let shared = &REAL[index];
+        let of = |gateway: &RealGateway| Self {
+            dialect,
+            url: gateway.url(),
+            token: gateway.token().to_owned(),
+            root: gateway.workspace_root().display().to_string(),
+            server: Server::Real(shared),
+        };
+        let start = || async {
+            let gateway = RealGateway::start(dialect.version(), Options::default())
+                .await
+                .expect("the real gateway starts");
+            of(&gateway).fill_pool().await;
+            Arc::new(gateway)
+        };
+        of(shared.gateway.get_or_init(start).await)
+    }
+
+    /// Puts all agents that checks will use into the roster, by one patch.
+    async fn fill_pool(&self) {
+        let agents = (0..POOL).map(|i| {
+            let heartbeat = json!({ "every": "10m", "target": "last" });
+            let entry = json!({ "name": format!("Agent {i}"), "workspace": self.workspace(&pooled(i)), "heartbeat": heartbeat });
+            (pooled(i), entry)
+        });
+        let patch = self.roster_patch(agents);
+        self.patch(&patch).await.expect("the first patch is taken");
+        let client = self.client().await;
+        let last = GatewayAgentId::observed(pooled(POOL - 1));
+        until("the new agents can be used", || async {
+            client.files_list(&last).await.is_ok()
+        })
+        .await;
+    }
+
+    /// Holds off checks that need the gateway for themselves.
+    pub(crate) async fn shared(&self) -> RwLockReadGuard<'_, ()> {
+        self.lock().read().await
+    }
+
+    /// Holds off all other checks.
+    pub(crate) async fn alone(&self) -> RwLockWriteGuard<'_, ()> {
+        self.lock().write().await
+    }
+
+    fn lock(&self) -> &RwLock<()> {
+        match &self.server {
+            Server::Sim { lock, .. } => lock,
+            Server::Real(shared) => &shared.lock,
+        }
+    }
+
+    /// An agent that no other check uses.
+    pub(crate) fn agent(&self) -> GatewayAgentId {
+        let taken = match &self.server {
+            Server::Sim { taken, .. } => taken,
+            Server::Real(shared) => &shared.taken,
+        };
+        let i = taken.fetch_add(1, Ordering::Relaxed);
+        assert!(i < POOL, "the pool of agents is too small for the checks");
+        GatewayAgentId::observed(pooled(i))
+    }
+
+    /// A workspace directory.
+    pub(crate) fn workspace(&self, name: &str) -> String {
+        format!("{}/{name}", self.root)
+    }
+
+    /// Where the gateway listens, without the scheme.
+    pub(crate) fn host(&self) -> &str {
+        self.url.trim_start_matches("ws://")
+    }
+
+    /// The gateway's token.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// How to reach the gateway.
+    pub(crate) fn target(&self) -> Target {
+        Target {
+            gateway: GatewayId(Uuid::from_u128(1)),
+            url: self.url.clone(),
+            token: Some(SecretString::from(self.token.clone())),
+            disable_device_pairing: false,
+            allow_insecure_tls: false,
+        }
+    }
+
+    /// Connects as a device that was never seen before: config writes are limited per device.
+    pub(crate) async fn connect(&self, target: &Target) -> Result<Client, GatewayError> {
+        let identity = Arc::new(DeviceIdentity::generate());
+        WebSocketConnector::new(identity, RpcMetrics::unregistered())
+            .connect(target)
+            .await
+    }
+
+    /// A connection; waits out a restart.
+    pub(crate) async fn client(&self) -> Client {
+        let deadline = Instant::now() + BACK;
+        loop {
+            match self.connect(&self.target()).await {
+                Ok(client) => return client,
+                Err(error) if error.is_transient() && Instant::now() < deadline => {
+                    tokio::time::sleep(error.retry_after().unwrap_or(Duration::from_millis(200))).await;
+                }
+                Err(error) => panic!("no connection: {error}"),
+            }
+        }
+    }
+
+    /// A call that must succeed.
+    pub(crate) async fn call(&self, client: &Client, method: &str, params: Value) -> Value {
+        client
+            .request(method, params, CALL)
+            .await
+            .unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    /// The config file, as the gateway shows it.
+    pub(crate) async fn config(&self) -> Value {
+        let client = self.client().await;
+        self.call(&client, "config.get", json!({})).await["parsed"].take()
+    }
+
+    /// One agent's entry of the config file.
+    pub(crate) async fn entry(&self, agent: &GatewayAgentId) -> Option<Value> {
+        let config = self.config().await;
+        if self.dialect.has_entries() {
+            return config["agents"]["entries"].get(agent.as_str()).cloned();
+        }
+        let list = config["agents"]["list"].as_array()?;
+        list.iter().find(|entry| entry["id"] == agent.as_str()).cloned()
+    }
+
+    /// A patch of the roster in this dialect.
+    pub(crate) fn roster_patch(&self, agents: impl IntoIterator<Item = (String, Value)>) -> Value {
+        if self.dialect.has_entries() {
+            let entries: Map<String, Value> = agents.into_iter().collect();
+            json!({ "agents": { "ownership": "explicit", "entries": entries } })
+        } else {
+            // The first roster displaces the main agent unless it names it.
+            let mut list = vec![json!({ "id": "main" })];
+            list.extend(agents.into_iter().map(|(id, mut entry)| {
+                entry["id"] = json!(id);
+                entry
+            }));
+            json!({ "agents": { "list": list } })
+        }
+    }
+
+    /// Sends a patch with the right hash, again if another check was faster.
+    pub(crate) async fn patch(&self, patch: &Value) -> Result<PatchOutcome, GatewayError> {
+        self.patch_replacing(patch, &[]).await
+    }
+
+    /// Like [`Env::patch`], with paths to replace.
+    pub(crate) async fn patch_replacing(
+        &self,
+        patch: &Value,
+        replace: &[String],
+    ) -> Result<PatchOutcome, GatewayError> {
+        for _ in 0..20 {
+            let client = self.client().await;
+            let hash = client.config_get().await?.hash;
+            match client.config_patch(patch, hash.as_deref(), replace, CALL).await {
+                Err(error) if error.class() == ErrorClass::Conflict => {}
+                result => return result,
+            }
+        }
+        panic!("twenty times somebody else was faster");
+    }
+}
+
+fn pooled(i: usize) -> String {
+    format!("pool-{i}")
+}
+
+/// Waits until something is so.
+pub(crate) async fn until<F, R>(what: &str, mut so: F)
+where
+    F: FnMut() -> R,
+    R: Future<Output = bool>,
+{
+    let deadline = Instant::now() + BACK;
+    while !so().await {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
