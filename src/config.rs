@@ -142,7 +142,7 @@ impl DesiredArgs {
         };
         let directory = match (var("STATE_DIRECTORY"), var("HOME")) {
             (Some(state), _) => state,
-            (None, Some(home)) if home != PathBuf::from("/root") => var("XDG_STATE_HOME")
+            (None, Some(home)) if home != "/root" => var("XDG_STATE_HOME")
                 .unwrap_or_else(|| home.join(".local/state"))
                 .join("openclaw-controller"),
             (None, Some(_)) => PathBuf::from("/var/lib/openclaw-controller"),

@@ -115,7 +115,7 @@ async fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Diff(args) => diff::command(args).await,
         Command::Get(args) => get::command(args).await.map(|()| ExitCode::SUCCESS),
         #[cfg(feature = "sim")]
-        Command::Demo(args) => demo_command(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Demo(args) => Box::pin(demo_command(args)).await.map(|()| ExitCode::SUCCESS),
     }
 }
 
@@ -150,7 +150,7 @@ async fn demo_command(args: demo::DemoArguments) -> anyhow::Result<()> {
         }
     }
 
-    demo::run(&args, &InProcess, run::stop_on_signals()?).await
+    Box::pin(demo::run(&args, &InProcess, run::stop_on_signals()?)).await
 }
 
 /// The database that the environment names, reached once.
