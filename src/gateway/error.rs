@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::classify::{classify, issues};
+use super::classify::{advice, classify, issues};
 use super::redact::clean;
 
 /// The kinds of failure that anything here branches on. The names are the reasons that conditions carry.
@@ -136,6 +136,8 @@ struct Inner {
     retryable: bool,
     retry_after: Option<Duration>,
     outcome_unknown: bool,
+    /// What to do next, where it is not what the class says.
+    advice: Option<&'static str>,
 }
 
 impl GatewayError {
@@ -149,6 +151,7 @@ impl GatewayError {
             retryable: false,
             retry_after: None,
             outcome_unknown: false,
+            advice: None,
         }))
     }
 
@@ -181,6 +184,7 @@ impl GatewayError {
             (false, true) => Some(clean(&code)),
             (_, false) => Some(clean(&detail_code)),
         };
+        this.0.advice = advice(&detail_code);
         this.0.retryable = retryable;
         this.0.retry_after = error.get("retryAfterMs").and_then(Value::as_f64).and_then(milliseconds);
         this
@@ -304,7 +308,7 @@ impl fmt::Display for GatewayError {
         if self.0.outcome_unknown {
             f.write_str(" Whether it took effect is not known until it is read back.")?;
         }
-        let advice = self.0.class.advice();
+        let advice = self.0.advice.unwrap_or_else(|| self.0.class.advice());
         if !advice.is_empty() {
             write!(f, " {advice}")?;
         }
