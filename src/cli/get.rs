@@ -96,7 +96,8 @@ struct Cell {
     wide: bool,
 }
 
-fn cell(title: &'static str, text: impl ToString) -> Cell {
+#[expect(clippy::needless_pass_by_value, reason = "reads better at the many calls")]
+fn cell(title: &'static str, text: impl std::fmt::Display) -> Cell {
     Cell {
         title,
         text: text.to_string(),
@@ -104,7 +105,8 @@ fn cell(title: &'static str, text: impl ToString) -> Cell {
     }
 }
 
-fn wide(title: &'static str, text: impl ToString) -> Cell {
+#[expect(clippy::needless_pass_by_value, reason = "reads better at the many calls")]
+fn wide(title: &'static str, text: impl std::fmt::Display) -> Cell {
     Cell {
         title,
         text: text.to_string(),

@@ -17,6 +17,17 @@ use crate::token::{self, Extracted, MemoryToken, MintReason, TokenDecision, Toke
 /// Stands for the digest of a token file that does not exist.
 const MISSING: [u8; 32] = [0; 32];
 
+/// Whether a token may be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Minting {
+    /// It may.
+    Allowed,
+    /// No file of this agent may be written.
+    Withheld,
+    /// No file of this agent would hold it.
+    NoPlace,
+}
+
 /// A candidate that becomes the agent's token once the file is seen to hold it.
 pub(super) struct Promotion {
     pub(super) candidate: Candidate,
@@ -71,13 +82,13 @@ impl TokenUse {
 
 impl<S: Store, C: Connector> World<S, C> {
     /// Finds the token that the agent's files are to be written with; mints one, and stores its hash as a candidate, if the
-    /// agent has none that counts. `withheld`: no file may be written, so nothing is minted.
+    /// agent has none that counts and one can be written.
     pub(super) async fn settle_token(
         &self,
         agent: &AgentSpec,
         memory: &AgentMemory,
         workspace: &Workspace,
-        withheld: bool,
+        minting: Minting,
     ) -> Result<TokenUse, AgentFailure> {
         let id = agent.row.id;
         if let (TokenFile::Unchanged, Some(known)) = (&workspace.token_file, &memory.token)
@@ -111,11 +122,21 @@ impl<S: Store, C: Connector> World<S, C> {
                 let promotion = promotion(&state, &candidate_hash, current, false)?;
                 Ok(TokenUse::valid(token, None, Some(promotion)))
             }
-            TokenDecision::Mint { reason } if withheld => Ok(TokenUse::invalid(
-                "Withheld",
-                format!("{reason}; files are withheld, so no token is made"),
-                None,
-            )),
+            TokenDecision::Mint { reason } if minting != Minting::Allowed => Ok(match minting {
+                Minting::NoPlace => TokenUse::invalid(
+                    "NoPlaceForToken",
+                    format!(
+                        "{reason}, and none is made: the file that holds the token could not be rendered, or its template has \
+                         no line AUTH_TOKEN={{{{ auth_token }}}}"
+                    ),
+                    None,
+                ),
+                _ => TokenUse::invalid(
+                    "Withheld",
+                    format!("{reason}; files are withheld, so none is made"),
+                    None,
+                ),
+            }),
             TokenDecision::Mint { reason } => self.mint(agent, current, reason).await,
             TokenDecision::Wait {
                 remaining,
