@@ -12,6 +12,11 @@
 //! Everything is printed: each sample, the medians, the ratios. Exits with an error if a ratio misses its target.
 
 #[path = "../tests/support/mod.rs"]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "what cannot be set up cannot be measured"
+)]
 mod support;
 
 use std::collections::BTreeMap;
@@ -86,9 +91,15 @@ async fn run(arguments: &Arguments) -> Result<()> {
     let mut edits = Edits::default();
     for round in 1..=arguments.rounds {
         let converged = converge(arguments, &mut edits).await?;
-        println!("round {round}: ours {:>7.2}   calls: {}", converged.seconds, converged.calls);
+        println!(
+            "round {round}: ours {:>7.2}   calls: {}",
+            converged.seconds, converged.calls
+        );
         let seconds = replay(arguments, &converged).await?;
-        println!("round {round}: bare {seconds:>7.2}   calls: {}", converged.minimal_calls());
+        println!(
+            "round {round}: bare {seconds:>7.2}   calls: {}",
+            converged.minimal_calls()
+        );
         ours.push(converged.seconds);
         bare.push(seconds);
     }
@@ -276,9 +287,7 @@ async fn replay(arguments: &Arguments, model: &Converged) -> Result<f64> {
 
     let started = Instant::now();
     let config = client.config_get().await?;
-    let answer = client
-        .config_patch(&patch, config.hash.as_deref(), &[], PATIENCE)
-        .await;
+    let answer = client.config_patch(&patch, config.hash.as_deref(), &[], PATIENCE).await;
     if restarts {
         // The answer may be lost with the connection.
         timeout(PATIENCE, client.closed()).await?;
@@ -332,7 +341,8 @@ fn patch(model: &Converged) -> Value {
             entry.insert("id".into(), json!(id));
             Value::from(entry)
         });
-        json!({"list": [json!({"id": "main"})].into_iter().chain(ours).collect::<Vec<_>>()})
+        let list: Vec<_> = std::iter::once(json!({"id": "main"})).chain(ours).collect();
+        json!({"list": list})
     } else {
         json!({"ownership": "explicit", "entries": model.roster})
     };
@@ -402,7 +412,10 @@ async fn measure_edits(
         client.files_list(&call_id).await?;
         let answer = client.files_set(&call_id, FileName::Soul, &text, None).await?;
         let answered = started.elapsed();
-        ensure!(answer.text.as_ref() == Some(&text), "the file does not hold what was written");
+        ensure!(
+            answer.text.as_ref() == Some(&text),
+            "the file does not hold what was written"
+        );
         samples.bare_disk.push(ms(watch.await?? - started));
         samples.bare_answered.push(ms(answered));
     }
@@ -425,7 +438,10 @@ fn watch(path: PathBuf, text: String) -> tokio::task::JoinHandle<Result<Instant>
 /// How many files the controller has written and had confirmed.
 async fn writes(controller: &Controller) -> f64 {
     controller
-        .metric("openclaw_controller_rpc_total", "method=\"agents.files.set\",outcome=\"ok\"")
+        .metric(
+            "openclaw_controller_rpc_total",
+            "method=\"agents.files.set\",outcome=\"ok\"",
+        )
         .await
 }
 
@@ -434,7 +450,10 @@ async fn is_reported(database: &Database, agent: AgentId) -> Result<bool> {
     let query = "SELECT conditions @> jsonb_build_array(jsonb_build_object(
                             'type', 'Ready', 'status', 'True', 'observedGeneration', generation))
                    FROM openclaw_controller.agent_records WHERE agent_id = $1";
-    Ok(sqlx::query_scalar(query).bind(agent.0).fetch_one(&database.pool).await?)
+    Ok(sqlx::query_scalar(query)
+        .bind(agent.0)
+        .fetch_one(&database.pool)
+        .await?)
 }
 
 fn median(samples: &[f64]) -> f64 {
