@@ -68,6 +68,7 @@ fn candidate(hash: &str, created: i64) -> Candidate {
     Candidate {
         hash: hash.to_owned(),
         token_sha256: format!("sha-of-{hash}"),
+        replaces: None,
         created_at: ago(created),
     }
 }
