@@ -113,6 +113,14 @@ impl MemoryStore {
         self.control().unreachable = unreachable;
     }
 
+    /// Ends everything that makes calls fail.
+    pub fn calm(&self) {
+        let mut control = self.control();
+        control.faults.clear();
+        control.unreachable = false;
+        control.cut = None;
+    }
+
     /// Cuts the network right after the `nth` write from now (1 is the next one) has landed: its answer is lost, and every
     /// call fails until [`MemoryStore::set_unreachable`] says otherwise. The receiver is told at that moment.
     pub fn cut_after_write(&self, nth: usize) -> oneshot::Receiver<()> {
