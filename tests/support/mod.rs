@@ -22,6 +22,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub mod process;
+
 /// How long things may take that take seconds at most on an idle machine; tests share two cores.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -169,6 +171,28 @@ impl Database {
         }
     }
 
+    /// All that the controller has written for people to read, as one text: conditions, events, errors in rows.
+    pub async fn everything_told(&self) -> String {
+        let rows = sqlx::query_scalar::<_, String>(
+            "SELECT conditions::text FROM openclaw_controller.gateway_records
+             UNION ALL SELECT conditions::text FROM openclaw_controller.agent_records
+             UNION ALL SELECT reason || ' ' || message FROM openclaw_controller.events
+             UNION ALL SELECT last_provision_error FROM agents WHERE last_provision_error IS NOT NULL",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .unwrap();
+        rows.join("\n")
+    }
+
+    /// One text from the database.
+    pub async fn text(&self, sql: &str) -> Option<String> {
+        sqlx::query_scalar(AssertSqlSafe(sql.to_owned()))
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
+    }
+
     /// Waits until the agent is ready for its newest generation.
     pub async fn agent_ready(&self, agent: AgentId) {
         eventually(&format!("agent {agent} is ready"), PATIENCE, async || {
@@ -309,30 +333,40 @@ impl Controller {
 
     /// A page that it serves: status and body. Empty if it does not serve yet.
     pub async fn page(&self, path: &str) -> (u16, String) {
-        let exchange = async {
-            let mut stream = TcpStream::connect(self.address).await.ok()?;
-            let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-            stream.write_all(request.as_bytes()).await.ok()?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.ok()?;
-            let status = answer.split(' ').nth(1)?.parse().ok()?;
-            let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())?;
-            Some((status, body))
-        };
-        timeout(Duration::from_secs(10), exchange)
-            .await
-            .ok()
-            .flatten()
-            .unwrap_or_default()
+        page(self.address, path).await
     }
 
     /// The sum of all series of a metric whose labels contain this text.
     pub async fn metric(&self, name: &str, labels: &str) -> f64 {
-        let (_, text) = self.page("/metrics").await;
-        text.lines()
-            .filter(|line| line.starts_with(name) && line.contains(labels))
-            .filter(|line| matches!(line.as_bytes().get(name.len()), Some(b'{' | b' ')))
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-            .sum()
+        metric(self.address, name, labels).await
     }
+}
+
+/// A page that a controller serves at this address: status and body. Empty if it does not serve yet.
+pub async fn page(address: SocketAddr, path: &str) -> (u16, String) {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await.ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        let status = answer.split(' ').nth(1)?.parse().ok()?;
+        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())?;
+        Some((status, body))
+    };
+    timeout(Duration::from_secs(10), exchange)
+        .await
+        .ok()
+        .flatten()
+        .unwrap_or_default()
+}
+
+/// The sum of all series of a metric at this address whose labels contain this text.
+pub async fn metric(address: SocketAddr, name: &str, labels: &str) -> f64 {
+    let (_, text) = page(address, "/metrics").await;
+    text.lines()
+        .filter(|line| line.starts_with(name) && line.contains(labels))
+        .filter(|line| matches!(line.as_bytes().get(name.len()), Some(b'{' | b' ')))
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum()
 }
