@@ -458,7 +458,7 @@ async fn gateways_that_answer_nonsense_too_much_or_never_say_so_and_heal_by_them
     });
     // One that serves its config and is mute about files: the gateway is well and its agent is not.
     let mute = Gateway::start().await;
-    mute.sim.faults().always("agents.files.list", Fault::NeverAnswer);
+    mute.sim.faults().always("agents.files.set", Fault::NeverAnswer);
     let (mute_id, mute_agent) = fleet.gateway(&mute.server.url(), TOKEN).await;
 
     let controller = Controller::start(&fleet.database.url, Options::default()).await;
@@ -466,7 +466,7 @@ async fn gateways_that_answer_nonsense_too_much_or_never_say_so_and_heal_by_them
         .database
         .agent_condition(mute_agent, FilesSynced, False, "Timeout")
         .await;
-    assert!(condition.message.contains("agents.files.list"), "{}", condition.message);
+    assert!(condition.message.contains("agents.files.set"), "{}", condition.message);
     fleet.database.gateway_ready(mute_id).await;
     for case in &bad {
         fleet
@@ -673,10 +673,12 @@ async fn rows_of_agents_that_make_no_sense_are_told_on_the_agent_and_nowhere_els
         for words in *says {
             assert!(condition.message.contains(words), "{name}: {}", condition.message);
         }
-        let error = database
-            .text(&format!("SELECT last_provision_error FROM agents WHERE id = '{agent}'"))
-            .await;
-        assert!(error.is_some_and(|error| error.contains(reason)), "{name}");
+        let error = format!("SELECT last_provision_error FROM agents WHERE id = '{agent}'");
+        eventually(&format!("{name} is told in the row too"), PATIENCE, async || {
+            let error = database.text(&error).await;
+            error.filter(|error| error.contains(reason))
+        })
+        .await;
         // What is well with the agent is done: it is on the gateway, with the files that could be made.
         let id = format!("mc-{agent}");
         eventually(&format!("{name} is there as far as it can be"), PATIENCE, async || {
@@ -738,7 +740,10 @@ async fn rows_of_agents_that_make_no_sense_are_told_on_the_agent_and_nowhere_els
     for agent in healed.chain([unplaced, second_lead, second_main]) {
         database.agent_ready(agent).await;
         let error = format!("SELECT last_provision_error FROM agents WHERE id = '{agent}'");
-        assert_eq!(database.text(&error).await, None);
+        eventually("the row tells of no error any more", PATIENCE, async || {
+            database.text(&error).await.is_none().then_some(())
+        })
+        .await;
     }
     database.gateway_ready(fleet.gateway).await;
     controller.stop().await;

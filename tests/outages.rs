@@ -386,43 +386,42 @@ async fn a_process_that_was_frozen_while_it_was_replaced_writes_nothing_when_it_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_waits_for_a_long_patch_no_longer_than_its_deadline_and_a_second_signal_not_at_all() {
+async fn a_stop_waits_for_a_long_patch_no_longer_than_its_deadline() {
+    let fleet = Fleet::new().await;
+    fleet.sim.faults().latency("config.patch", Duration::from_mins(5));
+    let mut process = Process::run(&fleet.database.url, &[]);
+    process.logs("patching the config").await;
+    let asked = Instant::now();
+    process.signal(Signal::TERM);
+    assert_eq!(process.outcome(Duration::from_secs(20)).await, (Some(0), None));
+    println!("stopped {:.1} s after SIGTERM", asked.elapsed().as_secs_f64());
+    // Nothing is left behind that would keep the next one waiting.
+    fleet.sim.faults().clear();
+    let next = Process::run(&fleet.database.url, &[]);
+    next.is_leader(true, Duration::from_secs(10)).await;
+    fleet.converged().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_gives_work_in_flight_a_while_and_a_second_signal_gives_it_none() {
     for second_signal in [false, true] {
         let fleet = Fleet::new().await;
-        fleet.sim.faults().latency("config.patch", Duration::from_mins(5));
-        let mut process = Process::run(&fleet.database.url, &[]);
-        eventually("the patch is on its way", PATIENCE, async || {
-            process.log().contains("patching the config").then_some(())
-        })
-        .await;
-        let asked = Instant::now();
+        fleet.sim.faults().latency("agents.files.set", Duration::from_mins(5));
+        let mut process = Process::run(&fleet.database.url, &["--log", "info,openclaw_controller=debug"]);
+        process.logs("\"message\":\"writing\"").await;
         process.signal(Signal::TERM);
+        process.logs("a second signal ends at once").await;
+        let asked = Instant::now();
         if second_signal {
-            eventually("the first signal is seen", PATIENCE, async || {
-                process.log().contains("a second signal ends at once").then_some(())
-            })
-            .await;
             process.signal(Signal::INT);
+            let outcome = process.outcome(Duration::from_secs(4)).await;
+            assert_eq!(outcome, (Some(130), None));
+        } else {
+            assert_eq!(process.outcome(Duration::from_secs(20)).await, (Some(0), None));
         }
-        // A shutdown may take 10 s for what is in flight and a few for closing.
-        let (code, _) = process.outcome(Duration::from_secs(20)).await;
         println!(
-            "stopped {:.1} s after SIGTERM, code {code:?}",
+            "with a second signal: {second_signal}; stopped after {:.1} s",
             asked.elapsed().as_secs_f64()
         );
-        assert!(code == Some(0) || (second_signal && code == Some(130)), "{code:?}");
-        // Nothing is left behind that would keep the next one waiting.
-        fleet.sim.faults().clear();
-        let next = Process::run(&fleet.database.url, &[]);
-        next.is_leader(
-            true,
-            if second_signal {
-                Duration::from_secs(25)
-            } else {
-                PATIENCE
-            },
-        )
-        .await;
-        fleet.converged().await;
     }
 }

@@ -195,24 +195,14 @@ impl Database {
 
     /// Waits until the agent is ready for its newest generation.
     pub async fn agent_ready(&self, agent: AgentId) {
-        eventually(&format!("agent {agent} is ready"), PATIENCE, async || {
-            self.agent_conditions(agent)
-                .await
-                .is_true(ConditionType::Ready)
-                .then_some(())
-        })
-        .await;
+        self.agent_condition(agent, ConditionType::Ready, ConditionStatus::True, "Converged")
+            .await;
     }
 
     /// Waits until the gateway is ready.
     pub async fn gateway_ready(&self, gateway: GatewayId) {
-        eventually(&format!("gateway {gateway} is ready"), PATIENCE, async || {
-            self.gateway_conditions(gateway)
-                .await
-                .is_true(ConditionType::Ready)
-                .then_some(())
-        })
-        .await;
+        self.gateway_condition(gateway, ConditionType::Ready, ConditionStatus::True, "Converged")
+            .await;
     }
 
     /// Waits until an agent's condition has this status and reason, and returns it.
@@ -223,18 +213,8 @@ impl Database {
         status: ConditionStatus,
         reason: &str,
     ) -> Condition {
-        eventually(
-            &format!("agent {agent} has {kind}={status} {reason}"),
-            PATIENCE,
-            async || {
-                let conditions = self.agent_conditions(agent).await;
-                conditions
-                    .get(kind)
-                    .filter(|c| c.status == status && c.reason == reason)
-                    .cloned()
-            },
-        )
-        .await
+        let what = format!("agent {agent} has {kind}={status} {reason}");
+        condition(&what, kind, status, reason, async || self.agent_conditions(agent).await).await
     }
 
     /// Waits until a gateway's condition has this status and reason, and returns it.
@@ -245,18 +225,36 @@ impl Database {
         status: ConditionStatus,
         reason: &str,
     ) -> Condition {
-        eventually(
-            &format!("gateway {gateway} has {kind}={status} {reason}"),
-            PATIENCE,
-            async || {
-                let conditions = self.gateway_conditions(gateway).await;
-                conditions
-                    .get(kind)
-                    .filter(|c| c.status == status && c.reason == reason)
-                    .cloned()
-            },
-        )
+        let what = format!("gateway {gateway} has {kind}={status} {reason}");
+        condition(&what, kind, status, reason, async || {
+            self.gateway_conditions(gateway).await
+        })
         .await
+    }
+}
+
+/// Waits until a condition has this status and reason; if it does not, says what there is instead.
+async fn condition(
+    what: &str,
+    kind: ConditionType,
+    status: ConditionStatus,
+    reason: &str,
+    load: impl AsyncFn() -> Conditions,
+) -> Condition {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let conditions = load().await;
+        let found = conditions
+            .get(kind)
+            .filter(|c| c.status == status && c.reason == reason);
+        if let Some(found) = found {
+            return found.clone();
+        }
+        assert!(
+            Instant::now() < end,
+            "not within {PATIENCE:?}: {what}; there are {conditions:#?}"
+        );
+        sleep(Duration::from_millis(50)).await;
     }
 }
 

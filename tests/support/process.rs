@@ -98,6 +98,14 @@ impl Process {
             .collect()
     }
 
+    /// Waits until its log holds this text.
+    pub async fn logs(&self, text: &str) {
+        eventually(&format!("{text:?} is logged"), PATIENCE, async || {
+            self.log().contains(text).then_some(())
+        })
+        .await;
+    }
+
     /// Where its device key is.
     pub fn device_identity(&self) -> PathBuf {
         self.state.path().join("device.json")
