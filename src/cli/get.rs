@@ -96,7 +96,7 @@ struct Cell {
     wide: bool,
 }
 
-fn cell(title: &'static str, text: impl ToString) -> Cell {
+fn cell(title: &'static str, text: impl std::fmt::Display) -> Cell {
     Cell {
         title,
         text: text.to_string(),
@@ -104,7 +104,7 @@ fn cell(title: &'static str, text: impl ToString) -> Cell {
     }
 }
 
-fn wide(title: &'static str, text: impl ToString) -> Cell {
+fn wide(title: &'static str, text: impl std::fmt::Display) -> Cell {
     Cell {
         title,
         text: text.to_string(),

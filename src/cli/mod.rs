@@ -115,7 +115,7 @@ async fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Diff(args) => diff::command(args).await,
         Command::Get(args) => get::command(args).await.map(|()| ExitCode::SUCCESS),
         #[cfg(feature = "sim")]
-        Command::Demo(args) => demo_command(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Demo(args) => Box::pin(demo_command(args)).await.map(|()| ExitCode::SUCCESS),
     }
 }
 
@@ -125,13 +125,6 @@ async fn demo_command(args: demo::DemoArguments) -> anyhow::Result<()> {
     struct InProcess;
 
     impl demo::DemoController for InProcess {
-        async fn migrate(&self, database_url: &str) -> anyhow::Result<()> {
-            let store = PgStore::connect(&SecretString::from(database_url), PgOptions::default()).await?;
-            store.migrate().await?;
-            store.close().await;
-            Ok(())
-        }
-
         async fn run(&self, target: demo::DemoTarget, shutdown: CancellationToken) -> anyhow::Result<()> {
             let args = RunArgs {
                 desired: DesiredArgs {
@@ -150,7 +143,7 @@ async fn demo_command(args: demo::DemoArguments) -> anyhow::Result<()> {
         }
     }
 
-    demo::run(&args, &InProcess, run::stop_on_signals()?).await
+    Box::pin(demo::run(&args, &InProcess, run::stop_on_signals()?)).await
 }
 
 /// The database that the environment names, reached once.

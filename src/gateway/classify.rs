@@ -13,7 +13,9 @@ const SHOWN: usize = 5;
 pub(super) fn classify(code: &str, detail_code: &str, details: &Value, message: &str, retryable: bool) -> ErrorClass {
     match detail_code {
         "AUTH_RATE_LIMITED" => return ErrorClass::RateLimited,
-        "PAIRING_REQUIRED" | "DEVICE_IDENTITY_REQUIRED" => return ErrorClass::PairingRequired,
+        "PAIRING_REQUIRED" | "DEVICE_IDENTITY_REQUIRED" | "CONTROL_UI_DEVICE_IDENTITY_REQUIRED" => {
+            return ErrorClass::PairingRequired;
+        }
         "MISSING_SCOPE" | "AUTH_SCOPE_MISMATCH" => return ErrorClass::MissingScope,
         "PROTOCOL_MISMATCH" => return ErrorClass::IncompatibleProtocol,
         "CONTROL_UI_ORIGIN_NOT_ALLOWED" => return ErrorClass::Unauthorized,
@@ -66,6 +68,26 @@ pub(super) fn classify(code: &str, detail_code: &str, details: &Value, message: 
         ErrorClass::Unavailable
     } else {
         ErrorClass::Other
+    }
+}
+
+/// What to do next, where the details' code tells more than the class.
+pub(super) fn advice(detail_code: &str) -> Option<&'static str> {
+    match detail_code {
+        "CONTROL_UI_DEVICE_IDENTITY_REQUIRED" => Some(
+            "The gateway wants a device: clear disable_device_pairing in its row. (Older gateways can be told to do without one \
+             by gateway.controlUi.dangerouslyDisableDeviceAuth in their config; newer ones have retired that key.)",
+        ),
+        "CONTROL_UI_ORIGIN_NOT_ALLOWED" => {
+            Some("Add the origin of the URL in the gateway's row to gateway.controlUi.allowedOrigins in its config.")
+        }
+        "AUTH_RATE_LIMITED" => {
+            Some("Too many wrong tokens came from this address: put the gateway's current token into its row and wait.")
+        }
+        _ if detail_code.starts_with("DEVICE_AUTH_") => Some(
+            "The gateway rejected the controller's device signature: check its clock and the device identity file.",
+        ),
+        _ => None,
     }
 }
 

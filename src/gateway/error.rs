@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::classify::{classify, issues};
+use super::classify::{advice, classify, issues};
 use super::redact::clean;
 
 /// The kinds of failure that anything here branches on. The names are the reasons that conditions carry.
@@ -138,6 +138,8 @@ struct Inner {
     outcome_unknown: bool,
     /// Paths in the config that the gateway refused, and why.
     issues: Vec<(String, String)>,
+    /// What to do next, where it is not what the class says.
+    advice: Option<&'static str>,
 }
 
 impl GatewayError {
@@ -152,6 +154,7 @@ impl GatewayError {
             retry_after: None,
             outcome_unknown: false,
             issues: Vec::new(),
+            advice: None,
         }))
     }
 
@@ -184,6 +187,7 @@ impl GatewayError {
             (false, true) => Some(clean(&code)),
             (_, false) => Some(clean(&detail_code)),
         };
+        this.0.advice = advice(&detail_code);
         this.0.retryable = retryable;
         this.0.issues = refused_paths(details);
         this.0.retry_after = error.get("retryAfterMs").and_then(Value::as_f64).and_then(milliseconds);
@@ -313,7 +317,7 @@ impl fmt::Display for GatewayError {
         if self.0.outcome_unknown {
             f.write_str(" Whether it took effect is not known until it is read back.")?;
         }
-        let advice = self.0.class.advice();
+        let advice = self.0.advice.unwrap_or_else(|| self.0.class.advice());
         if !advice.is_empty() {
             write!(f, " {advice}")?;
         }

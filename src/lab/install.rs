@@ -1,5 +1,6 @@
 //! Where servers come from: the scripts in `deploy/dev`, which find or install them.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::process::Command;
+use tokio::process::{ChildStderr, ChildStdout, Command};
 use tokio::time::timeout;
 
 /// The gateway versions that everything is tested with: one per dialect.
@@ -68,28 +69,8 @@ async fn script(name: &str, arguments: &[&str]) -> Result<PathBuf> {
     let group = Group(child.id());
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let output = timeout(LIMIT, async {
-        let told = async {
-            let mut told = String::new();
-            let Some(stderr) = stderr else {
-                return Ok::<_, std::io::Error>(told);
-            };
-            let mut lines = BufReader::new(stderr).lines();
-            while let Some(line) = lines.next_line().await? {
-                tracing::info!("{line}");
-                told.push_str(&line);
-                told.push('\n');
-            }
-            Ok(told)
-        };
-        let printed = async {
-            let mut printed = String::new();
-            if let Some(mut stdout) = stdout {
-                stdout.read_to_string(&mut printed).await?;
-            }
-            Ok(printed)
-        };
-        let (told, printed) = tokio::try_join!(told, printed)?;
-        std::io::Result::Ok((child.wait().await?, printed, told))
+        let (told, printed) = tokio::try_join!(relay(stderr), collect(stdout))?;
+        io::Result::Ok((child.wait().await?, printed, told))
     });
     let (status, stdout, stderr) = output
         .await
@@ -104,6 +85,28 @@ async fn script(name: &str, arguments: &[&str]) -> Result<PathBuf> {
         Some(line) if Path::new(line).exists() => Ok(PathBuf::from(line)),
         other => bail!("{} printed {other:?}, which is not an existing path", path.display()),
     }
+}
+
+/// Logs what a script says while it says it, and returns it for an error message.
+async fn relay(stderr: Option<ChildStderr>) -> io::Result<String> {
+    let mut told = String::new();
+    if let Some(stderr) = stderr {
+        let mut lines = BufReader::new(stderr).lines();
+        while let Some(line) = lines.next_line().await? {
+            tracing::info!("{line}");
+            told.push_str(&line);
+            told.push('\n');
+        }
+    }
+    Ok(told)
+}
+
+async fn collect(stdout: Option<ChildStdout>) -> io::Result<String> {
+    let mut printed = String::new();
+    if let Some(mut stdout) = stdout {
+        stdout.read_to_string(&mut printed).await?;
+    }
+    Ok(printed)
 }
 
 /// The process group of a running script. One that is given up on is asked to end as a whole, so that it cleans up after itself

@@ -15,7 +15,7 @@ use super::observe::Workspace;
 use super::session::Session;
 use super::spec::{AgentSpec, Excluded, GatewaySpec};
 use super::status::AgentReport;
-use super::tokens::TokenUse;
+use super::tokens::{Minting, TokenUse};
 use super::world::World;
 use crate::gateway::{Connector, ErrorClass, GatewayError, SetOutcome};
 use crate::model::{
@@ -118,11 +118,21 @@ impl<S: Store, C: Connector> World<S, C> {
         let id = agent.row.id;
         let memory = self.state().agents.get(&id).cloned().unwrap_or_default();
         let rendered = goal::files(gateway, agent, &session.dialect, &self.templates, &self.settings);
-        let withheld = self.settings.withhold_existing_files && existed_before_us(agent);
+        let withheld = self.settings.withhold_existing_files && self.existed_before_us(gateway, agent);
         let names = || rendered.files.keys().copied();
-        let workspace = Workspace::read(session, agent, names(), &memory, false).await?;
-        let token = self.settle_token(agent, &memory, &workspace, withheld).await?;
-        let policy = self.policy(agent, &token);
+        let minting = match goal::token_home(&rendered, &session.dialect) {
+            _ if withheld => Minting::Withheld,
+            Some(_) => Minting::Allowed,
+            None => Minting::NoPlace,
+        };
+        let mut workspace = Workspace::read(session, agent, names(), &memory, false).await?;
+        let mut token = self.settle_token(agent, &memory, &workspace, minting).await?;
+        if !same(token.token.as_ref(), memory.files_token.as_ref()) && workspace.has_remembered() {
+            // What is remembered was compared under another token.
+            workspace = Workspace::read(session, agent, names(), &memory, true).await?;
+            token = self.settle_token(agent, &memory, &workspace, minting).await?;
+        }
+        let policy = self.policy(gateway, agent, &token);
         let observed = workspace.observed(names(), token.token.as_ref());
         let goal = AgentGoal {
             files: &rendered.files,
@@ -149,21 +159,29 @@ impl<S: Store, C: Connector> World<S, C> {
             self.store
                 .record_first_provisioned(&self.fence, &[placement], self.now())
                 .await?;
-            self.state().agents.entry(id).or_default().provisioned = true;
+            self.state().agents.entry(id).or_default().provisioned = Some(gateway.id());
         }
         let report = self.agent_report(agent, session, &rendered, &plan, &token, withheld);
-        self.state().agents.entry(id).or_default().files = files;
+        {
+            let mut state = self.state();
+            let memory = state.agents.entry(id).or_default();
+            // Without a token it is not known what was a token in them.
+            memory.files = if token.token.is_some() { files } else { BTreeMap::new() };
+            memory.files_token.clone_from(&token.token);
+        }
         self.metrics.convergence.converged(ObjectRef::Agent(id));
         Ok((report, token.requeue))
     }
 
-    fn policy(&self, agent: &AgentSpec, token: &TokenUse) -> FilePolicy {
-        let provisioned = agent.record.first_provisioned_at.is_some()
-            || self
-                .state()
-                .agents
-                .get(&agent.row.id)
-                .is_some_and(|memory| memory.provisioned);
+    fn policy(&self, gateway: &GatewaySpec, agent: &AgentSpec, token: &TokenUse) -> FilePolicy {
+        let id = gateway.id();
+        let known = self
+            .state()
+            .agents
+            .get(&agent.row.id)
+            .and_then(|memory| memory.provisioned);
+        let recorded = agent.record.first_provisioned_at.is_some() && agent.is_placed_on(id);
+        let provisioned = known.map_or(recorded, |known| known == id);
         FilePolicy {
             is_main: agent.role.is_main(),
             first_provisioning: !provisioned,
@@ -171,6 +189,16 @@ impl<S: Store, C: Connector> World<S, C> {
             overwrite: false,
             has_token: token.token.is_some(),
         }
+    }
+
+    /// Whether the agent was on the gateway before this controller.
+    fn existed_before_us(&self, gateway: &GatewaySpec, agent: &AgentSpec) -> bool {
+        let known = self
+            .state()
+            .agents
+            .get(&agent.row.id)
+            .and_then(|memory| memory.registered_by_us);
+        known != Some(gateway.id()) && existed_before_us(gateway, agent)
     }
 
     /// Writes files, several at a time, and checks what the gateway answers. Returns what to remember of them.
@@ -399,14 +427,23 @@ impl<S: Store, C: Connector> World<S, C> {
     }
 }
 
-/// Whether the answer to a write shows that the file holds what was written.
+/// Whether the answer to a write shows that the file holds what was written: by its text, or by its hash (hex SHA-256 where
+/// gateways give one).
 fn confirms(answer: &SetOutcome, text: &str) -> bool {
-    answer.text.as_ref().is_some_and(|there| there == text)
+    match (&answer.text, &answer.hash) {
+        (Some(there), _) => there == text,
+        (None, Some(hash)) => *hash == token::fingerprint(text),
+        (None, None) => false,
+    }
 }
 
-/// Whether the agent was on the gateway, or had a token, before this controller.
-pub(super) fn existed_before_us(agent: &AgentSpec) -> bool {
-    agent.record.registering_since.is_none()
+/// Whether the agent was on the gateway before this controller, as far as the database knew when it was loaded.
+pub(super) fn existed_before_us(gateway: &GatewaySpec, agent: &AgentSpec) -> bool {
+    agent.record.registering_since.is_none() || !agent.is_placed_on(gateway.id())
+}
+
+fn same(a: Option<&SecretString>, b: Option<&SecretString>) -> bool {
+    a.map(ExposeSecret::expose_secret) == b.map(ExposeSecret::expose_secret)
 }
 
 /// Turns the writes of a plan into one warning that says how to have them made.

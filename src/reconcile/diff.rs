@@ -89,7 +89,7 @@ pub async fn diff<S: Store, C: Connector>(
     settings: &Settings,
     snapshot: GatewaySnapshot,
 ) -> Result<GatewayDiff, StoreError> {
-    let spec = spec::derive(snapshot, &templates.digest());
+    let spec = spec::derive(snapshot, templates.digest(), 0);
     let mut diff = GatewayDiff {
         gateway: spec.id(),
         name: spec.snapshot.gateway.name.clone(),
@@ -97,7 +97,7 @@ pub async fn diff<S: Store, C: Connector>(
         agents: Vec::new(),
         error: None,
     };
-    for agent in spec.agents.iter() {
+    for agent in &spec.agents {
         if let Some(excluded) = agent.excluded
             && excluded != Excluded::Deleting
         {
@@ -146,7 +146,6 @@ async fn connect<C: Connector>(connector: &C, spec: &GatewaySpec) -> Result<Sess
     Ok(Session::new(client, dialect, target))
 }
 
-#[expect(clippy::too_many_arguments, reason = "what is desired, and where to look")]
 async fn diff_agent<S: Store>(
     store: &S,
     templates: &TemplateSet,
@@ -186,7 +185,7 @@ async fn diff_agent<S: Store>(
     };
     let AgentPlan { files, warnings } = plan_agent(&goal, &observed, &session.dialect);
     let mut diff = AgentDiff::of(agent, warnings);
-    if settings.withhold_existing_files && agent::existed_before_us(agent) && !files.is_empty() {
+    if settings.withhold_existing_files && agent::existed_before_us(spec, agent) && !files.is_empty() {
         diff.notes
             .push("these files are withheld until --templates-dir and --base-url are given".into());
     }

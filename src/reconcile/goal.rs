@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::spec::{AgentSpec, GatewaySpec};
 use super::world::Settings;
-use crate::model::{AgentId, Dialect};
+use crate::model::{AgentId, Dialect, FileName, TOKEN_SENTINEL};
 use crate::plan::{GatewayGoal, RosterGoal};
 use crate::render::{self, RenderInput, Rendered, TemplateSet};
 
@@ -62,6 +62,16 @@ pub(super) fn gateway(
 /// What is wrong with the heartbeat that an agent's row asks for, whatever the gateway.
 pub(super) fn heartbeat_error(agent: &AgentSpec, dialect: &Dialect) -> Option<String> {
     render::heartbeat(&agent.row, dialect, render::heartbeat_prompt(dialect)).err()
+}
+
+/// The file that holds the agent's token, if its rendering does.
+pub(super) fn token_home(rendered: &Rendered, dialect: &Dialect) -> Option<FileName> {
+    let file = dialect.token_file();
+    rendered
+        .files
+        .get(&file)
+        .is_some_and(|text| text.contains(TOKEN_SENTINEL))
+        .then_some(file)
 }
 
 /// An agent's files, rendered for a dialect.

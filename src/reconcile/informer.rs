@@ -63,7 +63,7 @@ impl<S: Store, C: Connector> World<S, C> {
         loop {
             if !dirty.is_empty() && Instant::now() >= not_before {
                 let result = self.load(&mut dirty).await;
-                report(result.as_ref().map(|()| ()));
+                report(result.as_ref().copied());
                 match result {
                     Ok(()) => failures = 0,
                     Err(error) => {
@@ -144,9 +144,14 @@ impl<S: Store, C: Connector> World<S, C> {
     /// Takes snapshots into the cache, counting generations, and enqueues what changed.
     async fn accept(&self, snapshots: Vec<GatewaySnapshot>, source: Discovery) -> Result<(), StoreError> {
         let environment = self.environment();
+        let revision = {
+            let mut state = self.state();
+            state.revision += 1;
+            state.revision
+        };
         let mut specs: Vec<_> = snapshots
             .into_iter()
-            .map(|snapshot| spec::derive(snapshot, &environment))
+            .map(|snapshot| spec::derive(snapshot, &environment, revision))
             .collect();
         let changed: Vec<_> = specs.iter().flat_map(changed_digests).collect();
         let generations: HashMap<_, _> = if changed.is_empty() {

@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 
-use crate::model::{FileName, FileStat};
+use crate::model::{AgentRow, Conditions, FileName, FileStat, GatewayId};
 use crate::plan::ObservedFile;
-use crate::store::AgentStatusWrite;
 
 /// What a file's listing said when the file was read, so that an unchanged file is not read again.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,22 +40,47 @@ pub(super) struct KnownToken {
     pub(super) hash: String,
 }
 
+/// The columns of an agent's row that we write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Columns {
+    pub(super) session_key: Option<String>,
+    pub(super) last_provision_error: Option<String>,
+    pub(super) status: String,
+}
+
+impl Columns {
+    /// As they were loaded.
+    pub(super) fn of(row: &AgentRow) -> Self {
+        Self {
+            session_key: row.session_key.clone(),
+            last_provision_error: row.last_provision_error.clone(),
+            status: row.status.clone(),
+        }
+    }
+}
+
 /// What is remembered of one agent.
 #[derive(Clone, Default)]
 pub(super) struct AgentMemory {
     /// Its files, as last read; empty after any doubt.
     pub(super) files: BTreeMap<FileName, RememberedFile>,
+    /// The token that was taken out of `files`: under another token they say nothing.
+    pub(super) files_token: Option<SecretString>,
     /// Its token, once verified or promoted.
     pub(super) token: Option<KnownToken>,
     /// A token that was minted and is not the agent's yet, with its candidate's hash.
     pub(super) minted: Option<KnownToken>,
-    /// The status last written.
-    pub(super) status: Option<AgentStatusWrite>,
+    /// The conditions last written.
+    pub(super) conditions: Option<Conditions>,
+    /// What we last made of the row's columns, and on top of which load of the row.
+    pub(super) columns: Option<(Columns, u64)>,
     /// Since when the token file was seen not to hold a token that verifies, and as what (its digest): a repair waits until
     /// both the file and the hash have stood still.
     pub(super) token_file_unchanged_since: Option<([u8; 32], DateTime<Utc>)>,
-    /// Whether the database is known to hold where the agent is.
-    pub(super) placed: bool,
-    /// Whether the first provisioning is known to be complete.
-    pub(super) provisioned: bool,
+    /// The gateway that the database is known to hold as the agent's place.
+    pub(super) placed: Option<GatewayId>,
+    /// The gateway to whose roster we added it.
+    pub(super) registered_by_us: Option<GatewayId>,
+    /// The gateway on which its first provisioning is known to be complete.
+    pub(super) provisioned: Option<GatewayId>,
 }

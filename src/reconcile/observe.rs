@@ -112,6 +112,11 @@ impl Workspace {
         }
     }
 
+    /// Whether anything was not read because it seemed unchanged.
+    pub(super) fn has_remembered(&self) -> bool {
+        !self.remembered.is_empty()
+    }
+
     /// The files as the planner compares them, with this token replaced by the sentinel.
     pub(super) fn observed(
         &self,

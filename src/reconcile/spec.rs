@@ -86,6 +86,18 @@ pub(super) struct AgentSpec {
     pub digest: String,
     /// Counts changes of the digest.
     pub generation: i64,
+    /// Counts loads of the row: a greater one is newer.
+    pub revision: u64,
+}
+
+impl AgentSpec {
+    /// Whether the database holds this gateway as the agent's place.
+    pub(super) fn is_placed_on(&self, gateway: GatewayId) -> bool {
+        self.record
+            .placement
+            .as_ref()
+            .is_some_and(|(placed, _)| *placed == gateway)
+    }
 }
 
 /// A gateway's spec and those of its agents.
@@ -129,14 +141,23 @@ impl GatewaySpec {
 /// Derives the specs from a snapshot. `environment` is a digest of what else every agent's files depend on: the template set
 /// and the base URL.
 ///
-/// Generations are those recorded so far; whoever records a changed digest has to raise them.
-pub(super) fn derive(mut snapshot: GatewaySnapshot, environment: &str) -> GatewaySpec {
+/// Generations are those recorded so far; whoever records a changed digest has to raise them. `revision` counts the loads.
+pub(super) fn derive(mut snapshot: GatewaySnapshot, environment: &str, revision: u64) -> GatewaySpec {
     let rows = std::mem::take(&mut snapshot.agents);
     let mut records = std::mem::take(&mut snapshot.agent_records);
     let mut taken = HashSet::new();
     let agents: Vec<_> = rows
         .into_iter()
-        .map(|row| Arc::new(derive_agent(&snapshot, row, &mut records, &mut taken, environment)))
+        .map(|row| {
+            Arc::new(derive_agent(
+                &snapshot,
+                row,
+                &mut records,
+                &mut taken,
+                environment,
+                revision,
+            ))
+        })
         .collect();
     let roster: Vec<_> = agents
         .iter()
@@ -175,6 +196,7 @@ fn derive_agent(
     records: &mut HashMap<AgentId, AgentRecord>,
     taken: &mut HashSet<GatewayAgentId>,
     environment: &str,
+    revision: u64,
 ) -> AgentSpec {
     let gateway = &snapshot.gateway;
     let role = row.role();
@@ -222,6 +244,7 @@ fn derive_agent(
         excluded,
         record,
         digest,
+        revision,
         row,
     }
 }

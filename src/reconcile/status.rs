@@ -1,8 +1,7 @@
 //! From what was observed to conditions, events and the columns of the rows; written only where something changed.
 
-use std::time::Duration;
-
 use super::gateway::{UNAUTHORIZED_PAUSE, session_lost};
+use super::memory::Columns;
 use super::spec::{AgentSpec, Excluded, GatewaySpec};
 use super::world::World;
 use crate::gateway::{Connector, ErrorClass, GatewayError};
@@ -16,7 +15,7 @@ const MAX_MESSAGE: usize = 1000;
 /// A gateway that could be looked at, and whose config holds what it should.
 #[derive(Debug)]
 pub(super) struct GatewayOutcome {
-    pub(super) server_version: Option<String>,
+    pub(super) server_version: String,
     pub(super) protocol: u32,
     /// How much was left for another patch.
     pub(super) deferred: usize,
@@ -66,10 +65,7 @@ impl GatewayFailure {
                 (error.to_string(), pause)
             }
             Self::NotKept(message) => (message, None),
-            Self::Restarting => (
-                "the gateway restarts to apply its config".into(),
-                Some(Duration::from_secs(1)),
-            ),
+            Self::Restarting => ("the gateway restarts to apply its config".into(), None),
             Self::Store(error) => (error.to_string(), None),
             Self::Cancelled => ("cancelled".into(), None),
         };
@@ -120,38 +116,42 @@ impl<S: Store, C: Connector> World<S, C> {
             return Ok(());
         }
         let id = spec.id();
-        let before = self
+        let record = &spec.snapshot.record;
+        let last = self
             .state()
             .gateways
             .get(&id)
-            .unwrap_or(&spec.snapshot.record.conditions)
-            .clone();
-        let mut conditions = before.clone();
+            .cloned()
+            .unwrap_or_else(|| GatewayStatusWrite {
+                conditions: record.conditions.clone(),
+                server_version: record.server_version.clone(),
+                protocol: record.protocol,
+            });
+        let mut write = last.clone();
         let now = self.now();
         for (kind, status, reason, message) in gateway_findings(spec, outcome) {
-            conditions.set(kind, status, reason, clip(&message), spec.generation, now);
+            write
+                .conditions
+                .set(kind, status, reason, clip(&message), spec.generation, now);
         }
-        self.metrics.gateways.record(id, &conditions);
-        let write = GatewayStatusWrite {
-            conditions: conditions.clone(),
-            server_version: outcome.as_ref().ok().and_then(|o| o.server_version.clone()),
-            protocol: outcome.as_ref().ok().and_then(|o| i32::try_from(o.protocol).ok()),
-        };
-        let record = &spec.snapshot.record;
-        let same_server = (write.server_version.is_none() || write.server_version == record.server_version)
-            && (write.protocol.is_none() || write.protocol == record.protocol);
-        if conditions == before && (same_server || self.state().gateways.contains_key(&id)) {
-            return Ok(());
+        if let Ok(outcome) = outcome {
+            write.server_version = Some(outcome.server_version.clone());
+            write.protocol = i32::try_from(outcome.protocol).ok();
         }
-        let error = |error: StoreError| ReconcileError::from_error(error);
-        self.store
-            .write_gateway_status(&self.fence, id, &write)
-            .await
-            .map_err(error)?;
-        let event = transition(ObjectRef::Gateway(id), &before, &conditions);
-        self.state().gateways.insert(id, conditions);
-        if let Some(event) = event {
-            self.store.record_events(&self.fence, &[event]).await.map_err(error)?;
+        self.metrics.gateways.record(id, &write.conditions);
+        if write != last {
+            self.store
+                .write_gateway_status(&self.fence, id, &write)
+                .await
+                .map_err(ReconcileError::from_error)?;
+            let event = transition(ObjectRef::Gateway(id), &last.conditions, &write.conditions);
+            self.state().gateways.insert(id, write);
+            if let Some(event) = event {
+                self.store
+                    .record_events(&self.fence, &[event])
+                    .await
+                    .map_err(ReconcileError::from_error)?;
+            }
         }
         Ok(())
     }
@@ -159,11 +159,20 @@ impl<S: Store, C: Connector> World<S, C> {
     /// Writes an agent's status if it changed, in our record and in its row.
     pub(super) async fn report_agent(&self, agent: &AgentSpec, report: AgentReport) -> Result<(), ReconcileError> {
         let id = agent.row.id;
-        let last = self.state().agents.get(&id).and_then(|memory| memory.status.clone());
-        let before = last
-            .as_ref()
-            .map_or(&agent.record.conditions, |status| &status.conditions)
-            .clone();
+        let (before, known) = {
+            let state = self.state();
+            let memory = state.agents.get(&id);
+            let conditions = memory.and_then(|memory| memory.conditions.clone());
+            // Our own writes are newer than the row as it was loaded before them.
+            let columns = memory.and_then(|memory| memory.columns.clone());
+            let columns = columns
+                .filter(|(_, revision)| *revision == agent.revision)
+                .map(|(columns, _)| columns);
+            (
+                conditions.unwrap_or_else(|| agent.record.conditions.clone()),
+                columns.unwrap_or_else(|| Columns::of(&agent.row)),
+            )
+        };
         let mut conditions = before.clone();
         let now = self.now();
         let ready = match report.obstacle() {
@@ -186,52 +195,65 @@ impl<S: Store, C: Connector> World<S, C> {
             conditions.set(kind, status, reason, clip(&message), agent.generation, now);
         }
         self.metrics.agents.record(id, &conditions);
-        let mut write = AgentStatusWrite {
-            conditions,
-            ..AgentStatusWrite::default()
-        };
+        let mut want = known.clone();
         match agent.excluded {
             // Nothing of a row that is not managed is ours to set, but the reason why it is not is worth a word in it.
             Some(Excluded::BoardPaused | Excluded::Deleting) => {}
-            Some(_) => write.last_provision_error = differing(problem, agent.row.last_provision_error.as_ref()),
+            Some(_) => want.last_provision_error = problem,
             None => {
-                write.session_key =
-                    (agent.row.session_key.as_ref() != Some(&agent.session_key)).then(|| agent.session_key.clone());
-                write.last_provision_error = differing(problem, agent.row.last_provision_error.as_ref());
+                want.session_key = Some(agent.session_key.clone());
+                want.last_provision_error = problem;
                 // A row that another program left in a phase, although the agent has been seen and nothing is left to do.
-                let in_phase = matches!(agent.row.status.as_str(), "provisioning" | "updating");
+                let in_phase = matches!(known.status.as_str(), "provisioning" | "updating");
                 if is_ready && in_phase && agent.row.last_seen_at.is_some() {
-                    write.status = Some("online".into());
+                    "online".clone_into(&mut want.status);
                 }
             }
         }
-        if last.as_ref() == Some(&write) || (last.is_none() && before == write.conditions && !write.projects()) {
+        let write = AgentStatusWrite {
+            session_key: want
+                .session_key
+                .clone()
+                .filter(|_| want.session_key != known.session_key),
+            last_provision_error: (want.last_provision_error != known.last_provision_error)
+                .then(|| want.last_provision_error.clone()),
+            status: (want.status != known.status).then(|| want.status.clone()),
+            conditions,
+        };
+        if write.conditions == before && !write.projects() {
             return Ok(());
         }
-        let error = |error: StoreError| ReconcileError::from_error(error);
         let event = transition(ObjectRef::Agent(id), &before, &write.conditions);
-        let events: Vec<_> = event.into_iter().chain(corrected_session(agent, &write)).collect();
-        self.store
-            .write_agent_status(&self.fence, id, &write)
-            .await
-            .map_err(error)?;
-        self.state().agents.entry(id).or_default().status = Some(write);
+        let corrected = write.session_key.as_ref().and(known.session_key.as_ref());
+        let events: Vec<_> = event
+            .into_iter()
+            .chain(corrected.map(|had| session_corrected(agent, had)))
+            .collect();
+        let written = self.store.write_agent_status(&self.fence, id, &write).await;
+        {
+            // The record is written before the row's columns, which another program may hold.
+            let mut state = self.state();
+            let memory = state.agents.entry(id).or_default();
+            if matches!(written, Ok(()) | Err(StoreError::LockTimeout(_))) {
+                memory.conditions = Some(write.conditions);
+            }
+            if written.is_ok() {
+                memory.columns = Some((want, agent.revision));
+            }
+        }
+        written.map_err(ReconcileError::from_error)?;
         if !events.is_empty() {
-            self.store.record_events(&self.fence, &events).await.map_err(error)?;
+            self.store
+                .record_events(&self.fence, &events)
+                .await
+                .map_err(ReconcileError::from_error)?;
         }
         Ok(())
     }
 }
 
-/// The value to write into a column, if it is to be changed.
-fn differing(want: Option<String>, have: Option<&String>) -> Option<Option<String>> {
-    (want.as_ref() != have).then_some(want)
-}
-
-fn corrected_session(agent: &AgentSpec, write: &AgentStatusWrite) -> Option<Event> {
-    write.session_key.as_ref()?;
-    let had = agent.row.session_key.as_ref()?;
-    Some(Event {
+fn session_corrected(agent: &AgentSpec, had: &str) -> Event {
+    Event {
         object: ObjectRef::Agent(agent.row.id),
         kind: EventKind::Warning,
         reason: "SessionKeyCorrected".into(),
@@ -239,7 +261,7 @@ fn corrected_session(agent: &AgentSpec, write: &AgentStatusWrite) -> Option<Even
             "openclaw_session_id was {had:?}; session keys are derived from ids, it is {:?} now",
             agent.session_key
         )),
-    })
+    }
 }
 
 /// The event that goes with a change of `Ready`, in status or in reason.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::agent::AgentFailure;
@@ -14,8 +15,22 @@ use crate::model::ConditionStatus;
 use crate::store::{Candidate, Store, TokenState};
 use crate::token::{self, Extracted, MemoryToken, MintReason, TokenDecision, TokenInput, VerifiedPair};
 
+/// How long a candidate that was not promoted is kept: longer than any write can be under way, its connection's death included.
+const CANDIDATE_LIFETIME: TimeDelta = TimeDelta::minutes(10);
+
 /// Stands for the digest of a token file that does not exist.
 const MISSING: [u8; 32] = [0; 32];
+
+/// Whether a token may be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Minting {
+    /// It may.
+    Allowed,
+    /// No file of this agent may be written.
+    Withheld,
+    /// No file of this agent would hold it.
+    NoPlace,
+}
 
 /// A candidate that becomes the agent's token once the file is seen to hold it.
 pub(super) struct Promotion {
@@ -71,13 +86,13 @@ impl TokenUse {
 
 impl<S: Store, C: Connector> World<S, C> {
     /// Finds the token that the agent's files are to be written with; mints one, and stores its hash as a candidate, if the
-    /// agent has none that counts. `withheld`: no file may be written, so nothing is minted.
+    /// agent has none that counts and one can be written.
     pub(super) async fn settle_token(
         &self,
         agent: &AgentSpec,
         memory: &AgentMemory,
         workspace: &Workspace,
-        withheld: bool,
+        minting: Minting,
     ) -> Result<TokenUse, AgentFailure> {
         let id = agent.row.id;
         if let (TokenFile::Unchanged, Some(known)) = (&workspace.token_file, &memory.token)
@@ -90,6 +105,7 @@ impl<S: Store, C: Connector> World<S, C> {
         let current = state.current_hash.clone();
         match decision {
             TokenDecision::Valid { token, newly_verified } => {
+                self.drop_stale_candidates(agent, &state).await?;
                 if let (true, Some(hash)) = (newly_verified && token::is_minted_form(token.expose_secret()), &current) {
                     let fingerprint = token::fingerprint(token.expose_secret());
                     self.store
@@ -111,11 +127,21 @@ impl<S: Store, C: Connector> World<S, C> {
                 let promotion = promotion(&state, &candidate_hash, current, false)?;
                 Ok(TokenUse::valid(token, None, Some(promotion)))
             }
-            TokenDecision::Mint { reason } if withheld => Ok(TokenUse::invalid(
-                "Withheld",
-                format!("{reason}; files are withheld, so no token is made"),
-                None,
-            )),
+            TokenDecision::Mint { reason } if minting != Minting::Allowed => Ok(match minting {
+                Minting::NoPlace => TokenUse::invalid(
+                    "NoPlaceForToken",
+                    format!(
+                        "{reason}, and none is made: the file that holds the token could not be rendered, or its template has \
+                         no line AUTH_TOKEN={{{{ auth_token }}}}"
+                    ),
+                    None,
+                ),
+                _ => TokenUse::invalid(
+                    "Withheld",
+                    format!("{reason}; files are withheld, so none is made"),
+                    None,
+                ),
+            }),
             TokenDecision::Mint { reason } => self.mint(agent, current, reason).await,
             TokenDecision::Wait {
                 remaining,
@@ -127,6 +153,23 @@ impl<S: Store, C: Connector> World<S, C> {
             }
             TokenDecision::Invalid { problem, message } => Ok(TokenUse::invalid(problem.reason(), message, None)),
         }
+    }
+
+    /// Drops candidates that nobody can need any more: no write from that long ago is still on its way.
+    async fn drop_stale_candidates(&self, agent: &AgentSpec, state: &TokenState) -> Result<(), AgentFailure> {
+        let now = self.now();
+        let stale = |candidate: &Candidate| {
+            Some(&candidate.hash) != state.current_hash.as_ref() && now - candidate.created_at > CANDIDATE_LIFETIME
+        };
+        let others = state
+            .candidates
+            .iter()
+            .filter(|candidate| Some(&candidate.hash) != state.current_hash.as_ref())
+            .count();
+        if others > 0 && state.candidates.iter().filter(|candidate| stale(candidate)).count() == others {
+            self.store.drop_candidates(&self.fence, agent.row.id).await?;
+        }
+        Ok(())
     }
 
     async fn mint(
@@ -146,6 +189,7 @@ impl<S: Store, C: Connector> World<S, C> {
         let candidate = Candidate {
             token_sha256: token::fingerprint(token.expose_secret()),
             hash,
+            replaces: current.clone(),
             created_at: self.now(),
         };
         // Committed before any write: whatever becomes of the write, the file's token has a hash in the database.
@@ -251,7 +295,7 @@ async fn decide(
         .rev()
         .map(|candidate| token::Candidate {
             hash: candidate.hash.clone(),
-            replaces: state.current_hash.clone(),
+            replaces: candidate.replaces.clone(),
         })
         .collect();
     // A candidate that was written and one that verified are found by their fingerprints: no key is derived for ours.

@@ -9,10 +9,10 @@ use chrono::{DateTime, Utc};
 use super::cache::Cache;
 use super::memory::AgentMemory;
 use super::session::Sessions;
-use crate::model::{AgentId, Conditions, GatewayId};
+use crate::model::{AgentId, GatewayId};
 use crate::render::TemplateSet;
 use crate::runtime::{FleetMetrics, WorkQueue};
-use crate::store::Fence;
+use crate::store::{Fence, GatewayStatusWrite};
 use crate::token::HashFormat;
 
 /// Tells the time of day. Handed in, so that tests can run under a paused clock.
@@ -67,8 +67,10 @@ pub(super) struct World<S, C> {
 pub(super) struct State {
     /// Per agent: what its files and its status were last seen to be.
     pub(super) agents: HashMap<AgentId, AgentMemory>,
-    /// The conditions last written for each gateway.
-    pub(super) gateways: HashMap<GatewayId, Conditions>,
+    /// The status last written for each gateway.
+    pub(super) gateways: HashMap<GatewayId, GatewayStatusWrite>,
+    /// Counts loads of the rows.
+    pub(super) revision: u64,
     /// Agents that wait for their gateway.
     pub(super) parked: HashSet<AgentId>,
     /// Heartbeats that a gateway refused, by the digest of the spec that holds them, with the gateway's words.

@@ -2,14 +2,12 @@ use std::sync::Mutex;
 
 use chrono::DateTime;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, Connection, PgConnection};
+use sqlx::{ConnectOptions, PgConnection};
 
 use super::progress::{changes, converged};
 use super::*;
 use crate::lab::shared_postgres;
 use crate::model::{ConditionStatus, ConditionType, Conditions};
-
-const TABLES: &str = include_str!("../../../migrations/0001_tables.sql");
 
 async fn connect(url: &str) -> PgConnection {
     url.parse::<PgConnectOptions>().unwrap().connect().await.unwrap()
@@ -27,18 +25,10 @@ fn conditions(held: &[ConditionType]) -> Conditions {
 #[derive(Default)]
 struct Pretender {
     seen: Mutex<Option<DemoTarget>>,
+    running: CancellationToken,
 }
 
 impl DemoController for Pretender {
-    async fn migrate(&self, database_url: &str) -> Result<()> {
-        let mut connection = connect(database_url).await;
-        sqlx::raw_sql("CREATE SCHEMA openclaw_controller")
-            .execute(&mut connection)
-            .await?;
-        sqlx::raw_sql(TABLES).execute(&mut connection).await?;
-        Ok(connection.close().await?)
-    }
-
     async fn run(&self, target: DemoTarget, shutdown: CancellationToken) -> Result<()> {
         let mut connection = connect(&target.database_url).await;
         *self.seen.lock().unwrap() = Some(target);
@@ -53,6 +43,7 @@ impl DemoController for Pretender {
         .bind(serde_json::to_string(&held)?)
         .execute(&mut connection)
         .await?;
+        self.running.cancel();
         shutdown.cancelled().await;
         Ok(())
     }
@@ -61,7 +52,7 @@ impl DemoController for Pretender {
 #[tokio::test]
 async fn the_seed_holds_two_boards_with_leads_and_six_agents_with_derived_sessions() {
     let url = shared_postgres().await.fresh_database().await.unwrap();
-    Pretender::default().migrate(&url).await.unwrap();
+    migrate(&url).await.unwrap();
     seed::plant(&url, "ws://127.0.0.1:1", "it's secret", "/w")
         .await
         .unwrap();
@@ -93,11 +84,9 @@ async fn the_demo_ends_on_request_and_leaves_nothing() {
     let arguments = DemoArguments {
         gateway: "sim".to_owned(),
     };
-    let demo = run(&arguments, &controller, shutdown.clone());
+    let demo = Box::pin(run(&arguments, &controller, shutdown.clone()));
     let ask = async {
-        while controller.seen.lock().unwrap().is_none() {
-            tokio::task::yield_now().await;
-        }
+        controller.running.cancelled().await;
         shutdown.cancel();
     };
     let (result, ()) = timeout(Duration::from_mins(2), async { tokio::join!(demo, ask) })
@@ -115,6 +104,30 @@ async fn the_demo_ends_on_request_and_leaves_nothing() {
             .await
             .is_err()
     );
+}
+
+#[tokio::test]
+async fn progress_ends_once_every_agent_is_as_its_row_says() {
+    let url = shared_postgres().await.fresh_database().await.unwrap();
+    migrate(&url).await.unwrap();
+    seed::plant(&url, "ws://127.0.0.1:1", "token", "/w").await.unwrap();
+    let mut progress = Progress::of(&url).await.unwrap();
+    let target = DemoTarget {
+        database_url: url,
+        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
+        base_url: String::new(),
+        device_identity: PathBuf::new(),
+    };
+    let (controller, shutdown) = (Pretender::default(), CancellationToken::new());
+    let follow = async {
+        let seconds = progress.until_converged().await.unwrap();
+        shutdown.cancel();
+        seconds
+    };
+    let both = async { tokio::join!(controller.run(target, shutdown.clone()), follow) };
+    let (run, seconds) = timeout(Duration::from_mins(1), both).await.unwrap();
+    run.unwrap();
+    assert!(seconds > 0.0);
 }
 
 #[test]
