@@ -309,30 +309,39 @@ impl Controller {
 
     /// A page that it serves: status and body. Empty if it does not serve yet.
     pub async fn page(&self, path: &str) -> (u16, String) {
-        let exchange = async {
-            let mut stream = TcpStream::connect(self.address).await.ok()?;
-            let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-            stream.write_all(request.as_bytes()).await.ok()?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.ok()?;
-            let status = answer.split(' ').nth(1)?.parse().ok()?;
-            let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())?;
-            Some((status, body))
-        };
-        timeout(Duration::from_secs(10), exchange)
-            .await
-            .ok()
-            .flatten()
-            .unwrap_or_default()
+        page(self.address, path).await
     }
 
     /// The sum of all series of a metric whose labels contain this text.
     pub async fn metric(&self, name: &str, labels: &str) -> f64 {
-        let (_, text) = self.page("/metrics").await;
-        text.lines()
-            .filter(|line| line.starts_with(name) && line.contains(labels))
-            .filter(|line| matches!(line.as_bytes().get(name.len()), Some(b'{' | b' ')))
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-            .sum()
+        sum(&self.page("/metrics").await.1, name, labels)
     }
+}
+
+/// A page that a controller serves at this address: status and body. Empty if it does not serve yet.
+pub async fn page(address: SocketAddr, path: &str) -> (u16, String) {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await.ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        let status = answer.split(' ').nth(1)?.parse().ok()?;
+        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())?;
+        Some((status, body))
+    };
+    timeout(Duration::from_secs(10), exchange)
+        .await
+        .ok()
+        .flatten()
+        .unwrap_or_default()
+}
+
+/// The sum of all series of a metric, in the text of a metrics page, whose labels contain this text.
+pub fn sum(page: &str, name: &str, labels: &str) -> f64 {
+    page.lines()
+        .filter(|line| line.starts_with(name) && line.contains(labels))
+        .filter(|line| matches!(line.as_bytes().get(name.len()), Some(b'{' | b' ')))
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum()
 }
