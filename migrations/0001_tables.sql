@@ -176,6 +176,8 @@ CREATE TABLE openclaw_controller.token_candidates (
     agent_id uuid NOT NULL,
     hash text NOT NULL,
     token_sha256 text NOT NULL,
+    -- agents.agent_token_hash when it was made: if it is another one since, somebody else has set it.
+    replaces text,
     created_at timestamptz NOT NULL,
     PRIMARY KEY (agent_id, hash)
 );

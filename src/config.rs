@@ -96,7 +96,7 @@ pub struct DesiredArgs {
     #[arg(long, env = "OPENCLAW_CONTROLLER_BASE_URL", value_name = "URL", value_parser = base_url)]
     pub base_url: Option<String>,
 
-    /// Directory of templates (BOARD_<NAME>.md.j2); each file replaces the built-in one of that name.
+    /// Directory of templates (`BOARD_<NAME>.md.j2`); each file replaces the built-in one of that name.
     #[arg(long, env = "OPENCLAW_CONTROLLER_TEMPLATES_DIR", value_name = "DIR")]
     pub templates_dir: Option<PathBuf>,
 
@@ -142,7 +142,7 @@ impl DesiredArgs {
         };
         let directory = match (var("STATE_DIRECTORY"), var("HOME")) {
             (Some(state), _) => state,
-            (None, Some(home)) if home != "/root" => var("XDG_STATE_HOME")
+            (None, Some(home)) if home.as_path() != std::path::Path::new("/root") => var("XDG_STATE_HOME")
                 .unwrap_or_else(|| home.join(".local/state"))
                 .join("openclaw-controller"),
             (None, Some(_)) => PathBuf::from("/var/lib/openclaw-controller"),

@@ -96,7 +96,6 @@ struct Cell {
     wide: bool,
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "reads better at the many calls")]
 fn cell(title: &'static str, text: impl std::fmt::Display) -> Cell {
     Cell {
         title,
@@ -105,7 +104,6 @@ fn cell(title: &'static str, text: impl std::fmt::Display) -> Cell {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "reads better at the many calls")]
 fn wide(title: &'static str, text: impl std::fmt::Display) -> Cell {
     Cell {
         title,

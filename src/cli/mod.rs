@@ -125,13 +125,6 @@ async fn demo_command(args: demo::DemoArguments) -> anyhow::Result<()> {
     struct InProcess;
 
     impl demo::DemoController for InProcess {
-        async fn migrate(&self, database_url: &str) -> anyhow::Result<()> {
-            let store = PgStore::connect(&SecretString::from(database_url), PgOptions::default()).await?;
-            store.migrate().await?;
-            store.close().await;
-            Ok(())
-        }
-
         async fn run(&self, target: demo::DemoTarget, shutdown: CancellationToken) -> anyhow::Result<()> {
             let args = RunArgs {
                 desired: DesiredArgs {

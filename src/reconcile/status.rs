@@ -1,6 +1,5 @@
 //! From what was observed to conditions, events and the columns of the rows; written only where something changed.
 
-
 use super::gateway::{UNAUTHORIZED_PAUSE, session_lost};
 use super::memory::Columns;
 use super::spec::{AgentSpec, Excluded, GatewaySpec};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::agent::AgentFailure;
@@ -13,6 +14,9 @@ use crate::gateway::Connector;
 use crate::model::ConditionStatus;
 use crate::store::{Candidate, Store, TokenState};
 use crate::token::{self, Extracted, MemoryToken, MintReason, TokenDecision, TokenInput, VerifiedPair};
+
+/// How long a candidate that was not promoted is kept: longer than any write can be under way, its connection's death included.
+const CANDIDATE_LIFETIME: TimeDelta = TimeDelta::minutes(10);
 
 /// Stands for the digest of a token file that does not exist.
 const MISSING: [u8; 32] = [0; 32];
@@ -101,6 +105,7 @@ impl<S: Store, C: Connector> World<S, C> {
         let current = state.current_hash.clone();
         match decision {
             TokenDecision::Valid { token, newly_verified } => {
+                self.drop_stale_candidates(agent, &state).await?;
                 if let (true, Some(hash)) = (newly_verified && token::is_minted_form(token.expose_secret()), &current) {
                     let fingerprint = token::fingerprint(token.expose_secret());
                     self.store
@@ -150,6 +155,23 @@ impl<S: Store, C: Connector> World<S, C> {
         }
     }
 
+    /// Drops candidates that nobody can need any more: no write from that long ago is still on its way.
+    async fn drop_stale_candidates(&self, agent: &AgentSpec, state: &TokenState) -> Result<(), AgentFailure> {
+        let now = self.now();
+        let stale = |candidate: &Candidate| {
+            Some(&candidate.hash) != state.current_hash.as_ref() && now - candidate.created_at > CANDIDATE_LIFETIME
+        };
+        let others = state
+            .candidates
+            .iter()
+            .filter(|candidate| Some(&candidate.hash) != state.current_hash.as_ref())
+            .count();
+        if others > 0 && state.candidates.iter().filter(|candidate| stale(candidate)).count() == others {
+            self.store.drop_candidates(&self.fence, agent.row.id).await?;
+        }
+        Ok(())
+    }
+
     async fn mint(
         &self,
         agent: &AgentSpec,
@@ -167,6 +189,7 @@ impl<S: Store, C: Connector> World<S, C> {
         let candidate = Candidate {
             token_sha256: token::fingerprint(token.expose_secret()),
             hash,
+            replaces: current.clone(),
             created_at: self.now(),
         };
         // Committed before any write: whatever becomes of the write, the file's token has a hash in the database.
@@ -272,7 +295,7 @@ async fn decide(
         .rev()
         .map(|candidate| token::Candidate {
             hash: candidate.hash.clone(),
-            replaces: state.current_hash.clone(),
+            replaces: candidate.replaces.clone(),
         })
         .collect();
     // A candidate that was written and one that verified are found by their fingerprints: no key is derived for ours.

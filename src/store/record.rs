@@ -94,6 +94,8 @@ pub struct Candidate {
     pub hash: String,
     /// Hex SHA-256 of the token.
     pub token_sha256: String,
+    /// The agent's hash when it was made: if it is another one since, somebody else has set it.
+    pub replaces: Option<String>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
 }

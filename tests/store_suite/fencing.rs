@@ -1,5 +1,6 @@
 //! What only real locks can show: writes that wait while the lease moves on, and rows that others hold.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use openclaw_controller::model::{AgentId, Conditions};
@@ -8,7 +9,8 @@ use secrecy::SecretString;
 use sqlx::Connection;
 
 use super::postgres::Postgres;
-use super::world::{TTL, World, agent, board, fence, gateway, id};
+use super::proxy::Proxy;
+use super::world::{TTL, World, agent, board, fence, gateway};
 
 const WORKER: AgentId = AgentId(uuid::Uuid::from_u128(30));
 
@@ -28,7 +30,7 @@ fn shown(status: &str) -> AgentStatusWrite {
     }
 }
 
-/// Waits until a session waits for a lock, or the other way round; asked for at most ten seconds.
+/// Waits until this many sessions wait for a lock, for at most ten seconds.
 async fn until_waiting(world: &Postgres, sessions: i64) {
     let asked = async {
         loop {
@@ -58,14 +60,7 @@ async fn impatient(world: &Postgres) -> PgStore {
 async fn a_write_that_waited_for_a_row_keeps_the_lease_from_moving_on() {
     let world = with_agent().await;
     // A lease that has expired, and a write under it that waits for another program's row lock.
-    let old = Fence {
-        term: world.store.acquire("all", "a", Duration::ZERO).await.unwrap().unwrap(),
-        ..fence(&world).await
-    };
-    let old = Fence {
-        term: old.term + 1,
-        ..old
-    };
+    let old = fence(&world).await;
     world
         .run("UPDATE openclaw_controller.leases SET expires_at = now() - interval '1 s'")
         .await;
@@ -184,17 +179,31 @@ async fn a_row_held_by_another_program_is_waited_for_in_vain_only_briefly() {
 async fn a_frozen_writer_is_thrown_out_before_it_can_block_a_takeover_for_long() {
     let world = with_agent().await;
     let fence = fence(&world).await;
-    // What `begin_fenced` sets, in a session that then says nothing more.
-    let mut frozen = sqlx::PgConnection::connect(&world.url).await.unwrap();
-    sqlx::raw_sql(
-        "BEGIN; SET LOCAL idle_in_transaction_session_timeout = 300;
-         SELECT 1 FROM openclaw_controller.leases FOR KEY SHARE",
-    )
-    .execute(&mut frozen)
-    .await
-    .unwrap();
-    world.store.release(&fence).await.unwrap();
+    let proxy = Proxy::default();
+    let options = PgOptions {
+        lock_timeout: Duration::from_secs(1),
+        ..PgOptions::default()
+    };
+    let url = SecretString::from(proxy.start(&world).await);
+    let store = PgStore::connect(&url, options).await.unwrap();
+    // Its UPDATE arrives and waits; its COMMIT never does.
+    let mut other = world.admin.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM agents FOR UPDATE")
+        .execute(&mut *other)
+        .await
+        .unwrap();
+    let held = fence.clone();
+    let frozen = tokio::spawn(async move { store.write_agent_status(&held, WORKER, &shown("late")).await });
+    until_waiting(&world, 1).await;
+    proxy.frozen.store(true, Ordering::SeqCst);
+    other.rollback().await.unwrap();
+
+    world
+        .run("UPDATE openclaw_controller.leases SET expires_at = now() - interval '1 s'")
+        .await;
     assert_eq!(world.store.acquire("all", "b", TTL).await, Ok(Some(fence.term + 1)));
+    assert_eq!(world.agent_row(WORKER).await.status, "provisioning");
+    frozen.abort();
 }
 
 #[tokio::test]
@@ -208,6 +217,7 @@ async fn a_guarded_promotion_that_waited_looks_again() {
         .unwrap();
     let store = world.store.clone();
     let candidate = openclaw_controller::store::Candidate {
+        replaces: None,
         hash: "ours".to_owned(),
         token_sha256: "sha".to_owned(),
         created_at: chrono::Utc::now(),
@@ -217,5 +227,4 @@ async fn a_guarded_promotion_that_waited_looks_again() {
     backend.commit().await.unwrap();
     assert_eq!(promoting.await.unwrap(), Ok(false));
     assert_eq!(world.agent_row(WORKER).await.token_hash.as_deref(), Some("theirs"));
-    assert_eq!(id(30), WORKER.0);
 }

@@ -1,14 +1,14 @@
 //! The listener's connection: lost, found again, and deaf.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use openclaw_controller::lab;
 use openclaw_controller::model::GatewayId;
 use openclaw_controller::store::{Hint, HintSource, ListenerState, Store};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 
 use super::postgres::Postgres;
+use super::proxy::Proxy;
 use super::world::{World, gateway, id, next};
 
 async fn until(state: &mut tokio::sync::watch::Receiver<ListenerState>, wanted: fn(&ListenerState) -> bool) {
@@ -86,42 +86,12 @@ async fn a_session_that_is_terminated_is_replaced() {
     assert_eq!(next(&mut hints).await, Hint::Gateway(GatewayId(id(10))));
 }
 
-/// A pooler of the kind that breaks LISTEN: it forwards everything but notifications. Returns its port.
-async fn swallowing_pooler(port: u16) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let own = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        while let Ok((client, _)) = listener.accept().await {
-            let server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-            let (mut from_client, mut to_client) = client.into_split();
-            let (mut from_server, mut to_server) = server.into_split();
-            tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
-            tokio::spawn(async move {
-                // Each message is a type, and a length that counts itself.
-                let mut head = [0; 5];
-                while from_server.read_exact(&mut head).await.is_ok() {
-                    let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
-                    let mut body = vec![0; length - 4];
-                    from_server.read_exact(&mut body).await?;
-                    if head[0] != b'A' {
-                        to_client.write_all(&head).await?;
-                        to_client.write_all(&body).await?;
-                    }
-                }
-                Ok::<(), std::io::Error>(())
-            });
-        }
-    });
-    own
-}
-
 #[tokio::test]
 async fn a_pooler_that_swallows_notifications_is_noticed() {
     let world = Postgres::new().await;
-    let port = lab::shared_postgres().await.port();
-    let pooler = swallowing_pooler(port).await;
-    let url = world.url.replace(&format!(":{port}/"), &format!(":{pooler}/"));
-    let store = super::postgres::connect(&format!("{url}?sslmode=disable")).await;
+    let proxy = Proxy::default();
+    proxy.deaf.store(true, Ordering::SeqCst);
+    let store = super::postgres::connect(&proxy.start(&world).await).await;
     let mut hints = store.listen();
     let mut state = hints.state();
     assert_eq!(next(&mut hints).await, Hint::Everything);

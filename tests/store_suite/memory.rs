@@ -9,8 +9,8 @@ use super::world::World;
 pub(crate) struct Memory(MemoryStore);
 
 impl Memory {
-    pub(crate) async fn new() -> Self {
-        Self(MemoryStore::new())
+    pub(crate) fn new() -> std::future::Ready<Self> {
+        std::future::ready(Self(MemoryStore::new()))
     }
 }
 

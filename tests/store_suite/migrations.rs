@@ -12,7 +12,7 @@ async fn objects(world: &Postgres) -> String {
         .text(
             "SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
                 SELECT 'schema ' || nspname AS line FROM pg_namespace WHERE nspname !~ '^pg_'
-                UNION ALL SELECT 'relation ' || c.oid::regclass || ' ' || relkind FROM pg_class c
+                UNION ALL SELECT 'relation ' || c.oid::regclass || ' ' || relkind::text FROM pg_class c
                   JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
                 UNION ALL SELECT 'column ' || a.attrelid::regclass || '.' || attname || ' ' || format_type(atttypid, atttypmod)
                                  || ' ' || attnotnull FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid

@@ -184,3 +184,89 @@ impl MemoryStore {
 fn later(now: DateTime<Utc>, ttl: Duration) -> DateTime<Utc> {
     now + TimeDelta::from_std(ttl).unwrap_or(TimeDelta::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{AgentId, GatewayAgentId};
+    use crate::store::{Hint, HintSource, LeaseStore, Store};
+    use uuid::Uuid;
+
+    const GATEWAY: GatewayId = GatewayId(Uuid::from_u128(1));
+    const AGENT: AgentId = AgentId(Uuid::from_u128(2));
+
+    async fn held(store: &MemoryStore) -> Fence {
+        let ttl = Duration::from_secs(15);
+        Fence {
+            scope: "all".to_owned(),
+            holder: "a".to_owned(),
+            term: store.acquire("all", "a", ttl).await.unwrap().unwrap(),
+        }
+    }
+
+    async fn register(store: &MemoryStore, fence: &Fence, agent: u128) -> Result<(), StoreError> {
+        let agent = (AgentId(Uuid::from_u128(agent)), GatewayAgentId::observed("x"));
+        store.begin_registration(fence, GATEWAY, &[agent]).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_nth_write_fails_before_or_after_it_lands() {
+        let store = MemoryStore::new();
+        let fence = held(&store).await;
+        store.fail_write(2, WriteFault::Before);
+        store.fail_write(3, WriteFault::After);
+        register(&store, &fence, 2).await.unwrap();
+        // What changes nothing is no write, and uses no fault up.
+        register(&store, &fence, 2).await.unwrap();
+        assert!(register(&store, &fence, 3).await.unwrap_err().is_transient());
+        assert!(store.agent_record(AgentId(Uuid::from_u128(3))).is_none());
+        assert!(register(&store, &fence, 3).await.unwrap_err().is_transient());
+        assert!(store.agent_record(AgentId(Uuid::from_u128(3))).is_some());
+        register(&store, &fence, 4).await.unwrap();
+        assert_eq!(store.write_log(), ["begin_registration"; 3]);
+        assert!(store.agent_record(AGENT).unwrap().created_by_us());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_expires_on_the_paused_clock() {
+        let store = MemoryStore::new();
+        let fence = held(&store).await;
+        tokio::time::advance(Duration::from_secs(14)).await;
+        assert_eq!(store.acquire("all", "b", Duration::from_secs(15)).await, Ok(None));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(store.acquire("all", "b", Duration::from_secs(15)).await, Ok(Some(2)));
+        assert_eq!(store.renew(&fence, Duration::from_secs(15)).await, Ok(false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hints_can_be_lost_and_invented() {
+        let store = MemoryStore::new();
+        let mut hints = store.listen();
+        assert_eq!(hints.next().await, Ok(Hint::Everything));
+        store.lose_hints(true);
+        store.hint([GATEWAY]);
+        store.lose_hints(false);
+        store.send_hint(Hint::Everything);
+        store.hint([GATEWAY, GATEWAY]);
+        assert_eq!(hints.next().await, Ok(Hint::Everything), "the first was lost");
+        assert_eq!(hints.next().await, Ok(Hint::Gateway(GATEWAY)));
+        let more = tokio::time::timeout(Duration::from_secs(1), hints.next()).await;
+        assert!(more.is_err(), "one hint per gateway and transaction");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_works_without_a_network() {
+        let store = MemoryStore::new();
+        store.set_unreachable(true);
+        assert!(store.load_fleet().await.unwrap_err().is_transient());
+        assert!(
+            store
+                .acquire("all", "a", Duration::ZERO)
+                .await
+                .unwrap_err()
+                .is_transient()
+        );
+        store.set_unreachable(false);
+        assert!(store.load_fleet().await.unwrap().is_empty());
+    }
+}

@@ -261,7 +261,8 @@ async fn empty_database(conn: &mut PgConnection) -> Result<Vec<String>, StoreErr
     let mut names: Vec<&str> = TABLES.iter().map(|table| table.name).collect();
     names.push("organizations");
     let types: Vec<String> = sqlx::query_scalar(
-        "SELECT typname::text FROM pg_type WHERE typnamespace = current_schema()::regnamespace AND typname = ANY ($1)",
+        "SELECT typname::text FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
+          WHERE n.nspname = current_schema() AND typname = ANY ($1)",
     )
     .bind(&names)
     .fetch_all(&mut *conn)

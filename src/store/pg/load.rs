@@ -85,11 +85,11 @@ async fn snapshots(tx: &mut PgConnection, ids: Option<Vec<Uuid>>) -> Result<Vec<
 
     let mut boards = boards(tx, ids.as_deref(), None).await?;
     let on_gateways: Vec<Uuid> = boards.keys().map(|id| id.0).collect();
-    let rows = sqlx::query(rows::AGENTS)
-        .bind(&ids)
-        .bind(&on_gateways)
-        .fetch_all(&mut *tx)
-        .await?;
+    let agents = match &ids {
+        None => sqlx::query(rows::AGENTS),
+        Some(ids) => sqlx::query(rows::AGENTS_OF).bind(ids).bind(&on_gateways),
+    };
+    let rows = agents.fetch_all(&mut *tx).await?;
     let mut home_of: HashMap<AgentId, GatewayId> = HashMap::with_capacity(rows.len());
     let mut elsewhere: Vec<Uuid> = Vec::new();
     let mut wanted: Vec<(GatewayId, BoardId)> = Vec::new();

@@ -60,9 +60,10 @@ pub(super) const PAUSED: &str = r"
          ORDER BY board_id, created_at DESC NULLS LAST, id DESC) newest
      WHERE word = '/pause'";
 
-/// Agents, oldest first, with the gateway that they belong to. `$1`: the ids of those gateways, or null for all; `$2`: the
-/// ids of the boards on them, which lets an index find the agents.
-pub(super) const AGENTS: &str = "
+macro_rules! agents {
+    ($filter:literal) => {
+        concat!(
+            "
     SELECT a.id, a.board_id, a.gateway_id, coalesce(b.gateway_id, a.gateway_id) AS home_gateway_id,
            coalesce(a.name, '') AS name, coalesce(a.status, '') AS status, a.openclaw_session_id, a.agent_token_hash,
            a.heartbeat_config::text AS heartbeat_config, a.identity_profile::text AS identity_profile,
@@ -76,9 +77,20 @@ pub(super) const AGENTS: &str = "
                 ELSE least(greatest(a.created_at, '0001-01-01'), '9999-12-31') END AS created_at
       FROM agents a
       LEFT JOIN boards b ON b.id = a.board_id
-     WHERE $1::uuid[] IS NULL
-        OR ((a.gateway_id = ANY ($1) OR a.board_id = ANY ($2)) AND coalesce(b.gateway_id, a.gateway_id) = ANY ($1))
-     ORDER BY created_at, a.id";
+              ",
+            $filter,
+            " ORDER BY created_at, a.id"
+        )
+    };
+}
+
+/// All agents, oldest first, with the gateway that they belong to.
+pub(super) const AGENTS: &str = agents!("");
+
+/// The agents that belong to the gateways `$1`; `$2`: the ids of the boards on them. So written that indexes can find them.
+pub(super) const AGENTS_OF: &str = agents!(
+    "WHERE (a.gateway_id = ANY ($1) OR a.board_id = ANY ($2)) AND coalesce(b.gateway_id, a.gateway_id) = ANY ($1)"
+);
 
 /// Our records of the agents `$1`, and of agents without a row that were last on one of the gateways `$2` (null: on any).
 pub(super) const AGENT_RECORDS: &str = "

@@ -23,8 +23,8 @@ impl PgStore {
         .bind(agent.0)
         .fetch_one(&mut *tx)
         .await?;
-        let candidates: Vec<(String, String, DateTime<Utc>)> = sqlx::query_as(
-            "SELECT hash, token_sha256, created_at FROM openclaw_controller.token_candidates
+        let candidates: Vec<(String, String, Option<String>, DateTime<Utc>)> = sqlx::query_as(
+            "SELECT hash, token_sha256, replaces, created_at FROM openclaw_controller.token_candidates
               WHERE agent_id = $1 ORDER BY created_at, hash",
         )
         .bind(agent.0)
@@ -41,9 +41,10 @@ impl PgStore {
                 .map(|(hash, token_sha256)| VerifiedPair { hash, token_sha256 }),
             candidates: candidates
                 .into_iter()
-                .map(|(hash, token_sha256, created_at)| Candidate {
+                .map(|(hash, token_sha256, replaces, created_at)| Candidate {
                     hash,
                     token_sha256,
+                    replaces,
                     created_at,
                 })
                 .collect(),
@@ -68,12 +69,13 @@ impl PgStore {
         let mut session = self.session().await?;
         let mut tx = self.begin_fenced(&mut session, fence).await?;
         sqlx::query(
-            "INSERT INTO openclaw_controller.token_candidates (agent_id, hash, token_sha256, created_at)
-             VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+            "INSERT INTO openclaw_controller.token_candidates (agent_id, hash, token_sha256, replaces, created_at)
+             VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
         )
         .bind(agent.0)
         .bind(&candidate.hash)
         .bind(&candidate.token_sha256)
+        .bind(&candidate.replaces)
         .bind(candidate.created_at)
         .execute(&mut *tx)
         .await?;
