@@ -288,6 +288,12 @@ impl<S: Store, C: Connector> World<S, C> {
                 self.refuse_heartbeats(spec, config, patch, &error);
                 Err(GatewayFailure::PatchRefused(error))
             }
+            Err(error) if effect == Effect::Restart && error.class() == ErrorClass::Restarting => {
+                // Old gateways restart before they answer. The write has happened; the next look reads it back.
+                self.sessions.remove(spec.id());
+                self.metrics.restart_caused();
+                Err(GatewayFailure::Restarting)
+            }
             Err(error) => Err(self.config_failure(spec, error)),
         }
     }
