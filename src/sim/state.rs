@@ -1,6 +1,6 @@
 //! Everything a simulated gateway holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -43,6 +43,8 @@ pub(super) struct State {
     pub(super) workspaces: BTreeMap<String, BTreeMap<String, File>>,
     /// Agents that the running gateway does not know before that time.
     pub(super) visible_from: BTreeMap<String, Duration>,
+    /// Agents that `agents.delete` removed: 2026.9.6 remembers them, and only `agents.create` brings them back to life.
+    pub(super) deleted: BTreeSet<String>,
     pub(super) sessions: BTreeMap<String, SimSession>,
     pub(super) messages: Vec<ChatMessage>,
     /// When each run was started, by idempotency key; a restart forgets.
@@ -79,6 +81,7 @@ impl State {
             config: config::fresh(token),
             workspaces: BTreeMap::new(),
             visible_from: BTreeMap::new(),
+            deleted: BTreeSet::new(),
             sessions: BTreeMap::new(),
             messages: Vec::new(),
             runs: BTreeMap::new(),
@@ -137,6 +140,11 @@ impl State {
     /// Whether the process is up but not ready.
     pub(super) fn is_starting(&self) -> bool {
         self.starting_until.is_some_and(|until| self.clock.elapsed() < until)
+    }
+
+    /// Whether the roster holds an agent that is remembered as deleted: whatever changes the roster then restarts the gateway.
+    pub(super) fn is_haunted(&self) -> bool {
+        self.roster().iter().any(|entry| self.deleted.contains(&entry.id))
     }
 
     /// The path of the config file.
@@ -215,6 +223,13 @@ impl State {
             .any(|path| path == "channels" || path.starts_with("channels."))
         {
             self.pending_restart = self.dialect.restart_on_channels();
+        }
+        if self.dialect.has_entries() && self.is_haunted() && changed.iter().any(|path| path.starts_with("agents")) {
+            self.pending_restart = Some(Restart {
+                close_after: Duration::from_millis(1500),
+                down_for: Duration::from_secs(8),
+                answers: true,
+            });
         }
         if self.dialect.has_entries() {
             let hash = config::hash(self.dialect, &self.config);
