@@ -25,8 +25,9 @@ use crate::store::Store;
 const PATCH_DEADLINE: Duration = Duration::from_mins(1);
 const PATCH_DEADLINE_PER_AGENT: Duration = Duration::from_millis(1200);
 
-/// How long to wait for a predicted restart to begin, so that the agents' file writes do not run into it.
-const RESTART_GRACE: Duration = Duration::from_secs(3);
+/// How long to wait for a predicted restart to begin, so that the agents' file writes do not run into it (measured on 2026.7.1:
+/// it begins 3.4 s after the answer).
+const RESTART_GRACE: Duration = Duration::from_secs(6);
 
 /// How long to leave a gateway alone that is restarting and did not say how long it takes.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
