@@ -1,1 +1,242 @@
 //! Configuration: flags, environment, defaults.
+//!
+//! Every setting is a flag and an environment variable. Secrets are neither: the database's URL comes from the environment
+//! or from a file, gateways' tokens from their rows.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::{Args, ValueEnum};
+use secrecy::SecretString;
+
+use crate::token::HashFormat;
+
+/// The environment variable that holds the database's URL.
+pub const DATABASE_URL: &str = "DATABASE_URL";
+
+/// The environment variable that names a file which holds the database's URL.
+pub const DATABASE_URL_FILE: &str = "OPENCLAW_CONTROLLER_DATABASE_URL_FILE";
+
+/// The database's URL, from [`DATABASE_URL`] or the file that [`DATABASE_URL_FILE`] names.
+///
+/// # Errors
+/// Neither is set, or the file cannot be read. Never shows the URL.
+pub fn database_url() -> anyhow::Result<SecretString> {
+    if let Some(path) = std::env::var_os(DATABASE_URL_FILE) {
+        let path = PathBuf::from(path);
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("cannot read {} (named by {DATABASE_URL_FILE})", path.display()))?;
+        return Ok(text.trim().to_owned().into());
+    }
+    match std::env::var(DATABASE_URL) {
+        Ok(url) if !url.trim().is_empty() => Ok(url.into()),
+        _ => bail!(
+            "{DATABASE_URL} is not set; set it to the database's URL, for example \
+             postgres://user:password@localhost/mission_control, or {DATABASE_URL_FILE} to a file that holds it"
+        ),
+    }
+}
+
+/// How tokens are hashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TokenHash {
+    /// `pbkdf2-sha256` beside an existing installation (its backend verifies nothing else), `argon2id` otherwise.
+    Auto,
+    /// Argon2id, as PHC strings.
+    Argon2id,
+    /// PBKDF2-HMAC-SHA-256 with 200,000 rounds, as existing installations hold them.
+    #[value(name = "pbkdf2-sha256")]
+    Pbkdf2Sha256,
+}
+
+impl TokenHash {
+    /// The format to write.
+    pub fn resolve(self, existing_installation: bool) -> HashFormat {
+        match self {
+            Self::Auto if existing_installation => HashFormat::Pbkdf2Sha256,
+            Self::Auto | Self::Argon2id => HashFormat::Argon2id,
+            Self::Pbkdf2Sha256 => HashFormat::Pbkdf2Sha256,
+        }
+    }
+}
+
+/// A span of time as people write it: `10m`, `5s`, `1h 30m`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match humantime::parse_duration(text) {
+            Ok(span) if span.is_zero() => Err("must be longer than nothing".into()),
+            Ok(span) => Ok(Self(span)),
+            Err(error) => Err(format!("{error}; write it like 10m, 90s or 1h 30m")),
+        }
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_duration(self.0).fmt(f)
+    }
+}
+
+/// What decides the contents of agents' files, for the commands that compute them.
+#[derive(Args, Clone, Debug)]
+pub struct DesiredArgs {
+    /// URL at which agents reach the backend (or this controller); rendered into their files.
+    ///
+    /// Defaults to http:// and the address of --listen. Beside an existing installation no file of an existing agent is
+    /// written until this and --templates-dir are given.
+    #[arg(long, env = "OPENCLAW_CONTROLLER_BASE_URL", value_name = "URL", value_parser = base_url)]
+    pub base_url: Option<String>,
+
+    /// Directory of templates (`BOARD_<NAME>.md.j2`); each file replaces the built-in one of that name.
+    #[arg(long, env = "OPENCLAW_CONTROLLER_TEMPLATES_DIR", value_name = "DIR")]
+    pub templates_dir: Option<PathBuf>,
+
+    /// File of the Ed25519 key by which gateways know this controller; made, with mode 0600, if it does not exist.
+    ///
+    /// Defaults to device.json in $STATE_DIRECTORY, in /var/lib/openclaw-controller (for root), or in
+    /// ~/.local/state/openclaw-controller.
+    #[arg(long, env = "OPENCLAW_CONTROLLER_DEVICE_IDENTITY", value_name = "FILE")]
+    pub device_identity: Option<PathBuf>,
+
+    /// Address that metrics and probes listen on.
+    #[arg(
+        long,
+        env = "OPENCLAW_CONTROLLER_LISTEN",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:8080"
+    )]
+    pub listen: SocketAddr,
+}
+
+impl DesiredArgs {
+    /// The base URL that is rendered.
+    pub fn base_url(&self) -> String {
+        self.base_url
+            .clone()
+            .unwrap_or_else(|| format!("http://{}", self.listen))
+    }
+
+    /// Whether files of agents that existed before this controller may be written beside an existing installation.
+    pub fn is_explicit(&self) -> bool {
+        self.base_url.is_some() && self.templates_dir.is_some()
+    }
+
+    /// Where the device's key is kept.
+    pub fn device_identity(&self) -> anyhow::Result<PathBuf> {
+        if let Some(path) = &self.device_identity {
+            return Ok(path.clone());
+        }
+        let var = |name: &str| {
+            std::env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
+        let directory = match (var("STATE_DIRECTORY"), var("HOME")) {
+            (Some(state), _) => state,
+            (None, Some(home)) if home.as_path() != std::path::Path::new("/root") => var("XDG_STATE_HOME")
+                .unwrap_or_else(|| home.join(".local/state"))
+                .join("openclaw-controller"),
+            (None, Some(_)) => PathBuf::from("/var/lib/openclaw-controller"),
+            (None, None) => bail!("HOME is not set; say with --device-identity where the device's key is to be kept"),
+        };
+        Ok(directory.join("device.json"))
+    }
+}
+
+/// The settings of `run`.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    /// What agents' files are to hold, and where to listen.
+    #[command(flatten)]
+    pub desired: DesiredArgs,
+
+    /// How often everything is looked at although nothing announced a change, ±10 %: 10m, 5s, 1h 30m.
+    #[arg(
+        long,
+        env = "OPENCLAW_CONTROLLER_RESYNC_INTERVAL",
+        value_name = "SPAN",
+        default_value = "10m"
+    )]
+    pub resync_interval: Span,
+
+    /// How new tokens are hashed.
+    #[arg(
+        long,
+        env = "OPENCLAW_CONTROLLER_TOKEN_HASH",
+        value_name = "FORMAT",
+        default_value = "auto"
+    )]
+    pub token_hash: TokenHash,
+
+    /// Do not migrate the database at the start; `openclaw-controller migrate` must have been run.
+    #[arg(long, env = "OPENCLAW_CONTROLLER_NO_MIGRATE")]
+    pub no_migrate: bool,
+
+    /// How many agents are worked on at once.
+    #[arg(
+        long,
+        env = "OPENCLAW_CONTROLLER_AGENT_WORKERS",
+        value_name = "N",
+        default_value_t = 16
+    )]
+    pub agent_workers: usize,
+
+    /// How many gateways are worked on at once.
+    #[arg(
+        long,
+        env = "OPENCLAW_CONTROLLER_GATEWAY_WORKERS",
+        value_name = "N",
+        default_value_t = 8
+    )]
+    pub gateway_workers: usize,
+}
+
+fn base_url(text: &str) -> Result<String, String> {
+    let url = url::Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("must begin with http:// or https://, not {}://", url.scheme()));
+    }
+    if url.password().is_some() {
+        return Err("must not hold a password: it is rendered into agents' files".into());
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_written_as_people_write_them() {
+        for (text, seconds) in [("10m", 600), ("5s", 5), ("1h 30m", 5400), ("90s", 90)] {
+            assert_eq!(text.parse::<Span>().unwrap().0, Duration::from_secs(seconds));
+        }
+        for text in ["", "0s", "5", "-1m", "soon"] {
+            assert!(text.parse::<Span>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn base_urls_are_http_and_without_passwords_or_a_trailing_slash() {
+        assert_eq!(base_url("https://mc.example/"), Ok("https://mc.example".into()));
+        for text in ["mc.example", "ftp://x", "http://a:b@x"] {
+            assert!(base_url(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn hashes_are_those_that_the_other_backend_can_verify() {
+        assert_eq!(TokenHash::Auto.resolve(true), HashFormat::Pbkdf2Sha256);
+        assert_eq!(TokenHash::Auto.resolve(false), HashFormat::Argon2id);
+        assert_eq!(TokenHash::Argon2id.resolve(true), HashFormat::Argon2id);
+    }
+}

@@ -1,3 +1,7 @@
 //! The `openclaw-controller` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    openclaw_controller::cli::main()
+}

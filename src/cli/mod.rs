@@ -1,1 +1,160 @@
 //! The commands.
+
+mod diff;
+mod get;
+mod migrate;
+pub mod run;
+
+#[cfg(feature = "sim")]
+pub mod demo;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use secrecy::SecretString;
+#[cfg(feature = "sim")]
+use tokio_util::sync::CancellationToken;
+
+#[cfg(feature = "sim")]
+use crate::config::DesiredArgs;
+use crate::config::{self, RunArgs};
+use crate::store::{PgOptions, PgStore};
+use crate::telemetry::{self, LogFormat};
+
+/// Exit code of `diff` when something would change.
+const DIFFERENCES: u8 = 1;
+/// Exit code when something failed.
+const FAILED: u8 = 2;
+
+/// Makes OpenClaw gateways match the agents declared in Postgres, and keeps them so.
+///
+/// Rows in Postgres (organizations, boards, agents, gateways) say which agents should exist. `run` compares them with what
+/// each gateway actually holds (its roster, heartbeats, workspace files, tokens), writes only what differs, reads it back,
+/// and does so again whenever a row changes, a gateway comes back, or somebody edits something by hand.
+#[derive(Parser, Debug)]
+#[command(
+    version,
+    max_term_width = 110,
+    after_help = "The database's URL is read from DATABASE_URL (or from the file that \
+OPENCLAW_CONTROLLER_DATABASE_URL_FILE names), never from the command line.\n\nExamples:\n  \
+DATABASE_URL=postgres://me:secret@localhost/mission_control openclaw-controller diff   what would change\n  \
+openclaw-controller run --base-url https://mission.example --templates-dir ./templates\n  \
+openclaw-controller get agents -o wide                                                 who is ready, and why not"
+)]
+pub struct Cli {
+    /// What to log: error, warn, info, debug, trace, or directives such as info,openclaw_controller::gateway=debug.
+    ///
+    /// Defaults to RUST_LOG, else info,sqlx=warn.
+    #[arg(long, env = "OPENCLAW_CONTROLLER_LOG", global = true, value_name = "FILTER")]
+    log: Option<String>,
+
+    /// How to log: text on a terminal and JSON otherwise, unless said here.
+    #[arg(
+        long,
+        env = "OPENCLAW_CONTROLLER_LOG_FORMAT",
+        global = true,
+        value_name = "FORMAT",
+        default_value = "auto"
+    )]
+    log_format: LogFormat,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run the controller until stopped.
+    ///
+    /// Serves /metrics, /healthz and /readyz. SIGTERM or SIGINT finishes what is in flight and hands over to a standby; a
+    /// second signal ends at once. Any number may run on one database: one acts, the others stand by.
+    Run(RunArgs),
+    /// Create or update the controller's schema, and all tables if the database is empty.
+    ///
+    /// Safe to run again, and beside an existing installation: nothing of another program's is changed. If something is in the
+    /// way, says what, and changes nothing.
+    Migrate,
+    /// Show what `run` would change now, and change nothing.
+    ///
+    /// Prints the config steps of each gateway and unified diffs of files, with tokens redacted. Exit code 0: no difference,
+    /// 1: differences, 2: something could not be looked at.
+    Diff(diff::DiffArgs),
+    /// List gateways, boards or agents with their conditions.
+    Get(get::GetArgs),
+    /// Start a private Postgres and a gateway, seed them, and run the controller on them.
+    #[cfg(feature = "sim")]
+    Demo(demo::DemoArguments),
+}
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = telemetry::init(cli.log_format, cli.log.as_deref())
+        .map_err(anyhow::Error::from)
+        .and_then(|()| {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            let outcome = runtime.block_on(execute(cli.command));
+            // Nothing is waited for any more: not a name being resolved, not a key being derived.
+            runtime.shutdown_background();
+            outcome
+        });
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            // anyhow's alternate form joins the causes; every error in here is free of secrets.
+            eprintln!("error: {error:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+async fn execute(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Run(args) => run::command(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Migrate => migrate::command().await.map(|()| ExitCode::SUCCESS),
+        Command::Diff(args) => diff::command(args).await,
+        Command::Get(args) => get::command(args).await.map(|()| ExitCode::SUCCESS),
+        #[cfg(feature = "sim")]
+        Command::Demo(args) => Box::pin(demo_command(args)).await.map(|()| ExitCode::SUCCESS),
+    }
+}
+
+/// The demo, with the controller in this process.
+#[cfg(feature = "sim")]
+async fn demo_command(args: demo::DemoArguments) -> anyhow::Result<()> {
+    struct InProcess;
+
+    impl demo::DemoController for InProcess {
+        async fn run(&self, target: demo::DemoTarget, shutdown: CancellationToken) -> anyhow::Result<()> {
+            let args = RunArgs {
+                desired: DesiredArgs {
+                    base_url: Some(target.base_url),
+                    templates_dir: None,
+                    device_identity: Some(target.device_identity),
+                    listen: target.listen,
+                },
+                resync_interval: config::Span(std::time::Duration::from_secs(30)),
+                token_hash: config::TokenHash::Auto,
+                no_migrate: false,
+                agent_workers: 16,
+                gateway_workers: 8,
+            };
+            run::run(target.database_url.into(), args, shutdown).await
+        }
+    }
+
+    Box::pin(demo::run(&args, &InProcess, run::stop_on_signals()?)).await
+}
+
+/// The database that the environment names, reached once.
+async fn connect() -> anyhow::Result<PgStore> {
+    let url: SecretString = config::database_url()?;
+    Ok(PgStore::connect(&url, PgOptions::default()).await?)
+}
+
+/// The same, already migrated.
+async fn connect_migrated() -> anyhow::Result<PgStore> {
+    let store = connect().await?;
+    store.check_schema().await?;
+    Ok(store)
+}

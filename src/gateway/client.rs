@@ -172,13 +172,10 @@ impl Client {
             // Those before us get their answers now, but we need not stand in line for ours.
             reason = shared.core.closed() => return Err(reason.to_error(false)),
         };
-        let _permit = match permit {
-            Err(_) => {
-                return Err(late(
-                    "it could not be sent, because too many other calls are waiting for the gateway,",
-                ));
-            }
-            Ok(permit) => permit,
+        let Ok(_permit) = permit else {
+            return Err(late(
+                "it could not be sent, because too many other calls are waiting for the gateway,",
+            ));
         };
         let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
         let text = frame::request(&id.to_string(), method, params);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::classify::{advice, classify, issues};
 use super::redact::clean;
 
 /// The kinds of failure that anything here branches on. The names are the reasons that conditions carry.
@@ -135,6 +136,10 @@ struct Inner {
     retryable: bool,
     retry_after: Option<Duration>,
     outcome_unknown: bool,
+    /// Paths in the config that the gateway refused, and why.
+    issues: Vec<(String, String)>,
+    /// What to do next, where it is not what the class says.
+    advice: Option<&'static str>,
 }
 
 impl GatewayError {
@@ -148,6 +153,8 @@ impl GatewayError {
             retryable: false,
             retry_after: None,
             outcome_unknown: false,
+            issues: Vec::new(),
+            advice: None,
         }))
     }
 
@@ -168,7 +175,7 @@ impl GatewayError {
         let retryable = error.get("retryable").and_then(Value::as_bool).unwrap_or(false);
         let mut message = text(error, "message").unwrap_or_else(|| "the gateway gave no message".to_owned());
         let class = classify(&code, &detail_code, details, &message, retryable);
-        append_issues(&mut message, details);
+        message.push_str(&issues(&message, details));
         if let Some(request) = text(details, "requestId") {
             message.push_str(" (pairing request ");
             message.push_str(&request);
@@ -180,7 +187,9 @@ impl GatewayError {
             (false, true) => Some(clean(&code)),
             (_, false) => Some(clean(&detail_code)),
         };
+        this.0.advice = advice(&detail_code);
         this.0.retryable = retryable;
+        this.0.issues = refused_paths(details);
         this.0.retry_after = error.get("retryAfterMs").and_then(Value::as_f64).and_then(milliseconds);
         this
     }
@@ -253,6 +262,11 @@ impl GatewayError {
         self.0.code.as_deref()
     }
 
+    /// The paths in the config that the gateway refused, each with its reason, where it named any.
+    pub fn issues(&self) -> &[(String, String)] {
+        &self.0.issues
+    }
+
     /// How long the gateway asks us to wait.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
@@ -303,7 +317,7 @@ impl fmt::Display for GatewayError {
         if self.0.outcome_unknown {
             f.write_str(" Whether it took effect is not known until it is read back.")?;
         }
-        let advice = self.0.class.advice();
+        let advice = self.0.advice.unwrap_or_else(|| self.0.class.advice());
         if !advice.is_empty() {
             write!(f, " {advice}")?;
         }
@@ -324,83 +338,20 @@ pub(super) fn milliseconds(value: f64) -> Option<Duration> {
     (value.is_finite() && value >= 0.0).then(|| Duration::from_secs_f64((value / 1000.0).min(86_400.0)))
 }
 
-fn classify(code: &str, detail_code: &str, details: &Value, message: &str, retryable: bool) -> ErrorClass {
-    match detail_code {
-        "AUTH_RATE_LIMITED" => return ErrorClass::RateLimited,
-        "PAIRING_REQUIRED" | "DEVICE_IDENTITY_REQUIRED" => return ErrorClass::PairingRequired,
-        "MISSING_SCOPE" | "AUTH_SCOPE_MISMATCH" => return ErrorClass::MissingScope,
-        "PROTOCOL_MISMATCH" => return ErrorClass::IncompatibleProtocol,
-        "CONTROL_UI_ORIGIN_NOT_ALLOWED" => return ErrorClass::Unauthorized,
-        _ if detail_code.starts_with("AUTH_") || detail_code.starts_with("DEVICE_") => return ErrorClass::Unauthorized,
-        _ => {}
-    }
-    if details.get("type").and_then(Value::as_str) == Some("agent_file_conflict") {
-        return ErrorClass::Conflict;
-    }
-    match code {
-        "NOT_PAIRED" => return ErrorClass::PairingRequired,
-        "NOT_FOUND" => return ErrorClass::NotFound,
-        "UNAUTHORIZED" => return ErrorClass::Unauthorized,
-        "AGENT_TIMEOUT" => return ErrorClass::Timeout,
-        "RATE_LIMITED" => return ErrorClass::RateLimited,
-        _ => {}
-    }
-    let lower = message.to_lowercase();
-    let says = |text: &str| lower.contains(text);
-    if lower.starts_with("missing scope") {
-        ErrorClass::MissingScope
-    } else if lower.starts_with("unauthorized") {
-        ErrorClass::Unauthorized
-    } else if says("protocol mismatch") {
-        ErrorClass::IncompatibleProtocol
-    } else if code == "UNAVAILABLE" {
-        if says("rate limit") {
-            ErrorClass::RateLimited
-        } else if !retryable && (says("config_write_rejected") || says("config write")) {
-            // The gateway's own guard against a write that loses too much: the same write is refused again.
-            ErrorClass::Invalid
-        } else {
-            ErrorClass::Unavailable
-        }
-    } else if says("config changed since last load") || says("config base hash required") {
-        ErrorClass::Conflict
-    } else if lower.starts_with("unsupported file") {
-        ErrorClass::UnsupportedFile
-    } else if says("unknown agent id")
-        || says("no longer exists in configuration")
-        || says("config schema path not found")
-        || (says("not found") && (lower.starts_with("agent ") || lower.starts_with("session ")))
-    {
-        ErrorClass::NotFound
-    } else if code == "FORBIDDEN" {
-        ErrorClass::Unauthorized
-    } else if code == "INVALID_REQUEST" {
-        ErrorClass::Invalid
-    } else if retryable {
-        ErrorClass::Unavailable
-    } else {
-        ErrorClass::Other
-    }
-}
-
-/// Adds the issues that the message does not yet name: the gateway puts only the first into its message.
-fn append_issues(message: &mut String, details: &Value) {
-    const SHOWN: usize = 5;
-    let Some(issues) = details.get("issues").and_then(Value::as_array) else {
-        return;
-    };
-    for issue in issues.iter().take(SHOWN) {
-        let path = issue.get("path").and_then(Value::as_str).unwrap_or("?");
-        let text = issue.get("message").and_then(Value::as_str).unwrap_or("?");
-        let issue = format!("{path}: {text}");
-        if !message.contains(&issue) {
-            message.push_str("; ");
-            message.push_str(&issue);
-        }
-    }
-    if issues.len() > SHOWN {
-        message.push_str(&format!("; and {} more", issues.len() - SHOWN));
-    }
+/// The refused paths of `details.issues`, each with its reason.
+fn refused_paths(details: &Value) -> Vec<(String, String)> {
+    const MOST: usize = 1000;
+    let text = |issue: &Value, key: &str| issue.get(key).and_then(Value::as_str).map(clean);
+    let issues = details
+        .get("issues")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    issues
+        .iter()
+        .take(MOST)
+        .filter_map(|issue| Some((text(issue, "path")?, text(issue, "message")?)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -408,94 +359,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn answers_measured_on_real_gateways_get_their_class() {
-        let invalid = |message: &str| json!({"code": "INVALID_REQUEST", "message": message});
-        let check = |error: Value, class: ErrorClass, transient: bool| {
-            let found = GatewayError::from_response(&error);
-            assert_eq!((found.class(), found.is_transient()), (class, transient), "{error}");
-        };
-        check(invalid("agent \"x\" not found"), ErrorClass::NotFound, false);
-        check(invalid("unknown agent id"), ErrorClass::NotFound, false);
-        check(
-            invalid("Agent \"x\" no longer exists in configuration"),
-            ErrorClass::NotFound,
-            false,
-        );
-        check(invalid("config schema path not found"), ErrorClass::NotFound, false);
-        check(
-            invalid("unsupported file \"TOOLS.md\""),
-            ErrorClass::UnsupportedFile,
-            false,
-        );
-        check(
-            invalid("config changed since last load; re-run config.get and retry"),
-            ErrorClass::Conflict,
-            true,
-        );
-        check(
-            invalid("config base hash required; re-run config.get and retry"),
-            ErrorClass::Conflict,
-            true,
-        );
-        check(
-            invalid("missing scope: operator.admin"),
-            ErrorClass::MissingScope,
-            false,
-        );
-        check(invalid("unknown method: no.such"), ErrorClass::Invalid, false);
-        check(
-            json!({"code": "FORBIDDEN", "message": "missing scope: operator.admin", "details": {"code": "MISSING_SCOPE"}}),
-            ErrorClass::MissingScope,
-            false,
-        );
-        check(
-            json!({"code": "INVALID_REQUEST", "message": "agent file \"A\" changed since it was read",
-                   "details": {"type": "agent_file_conflict", "currentHash": "ab"}}),
-            ErrorClass::Conflict,
-            true,
-        );
-        check(
-            json!({"code": "INVALID_REQUEST", "message": "unauthorized: gateway token mismatch",
-                   "details": {"code": "AUTH_TOKEN_MISMATCH"}}),
-            ErrorClass::Unauthorized,
-            false,
-        );
-        check(
-            json!({"code": "NOT_PAIRED", "message": "pairing required", "details": {"code": "PAIRING_REQUIRED"}}),
-            ErrorClass::PairingRequired,
-            false,
-        );
-        check(
-            json!({"code": "INVALID_REQUEST", "message": "protocol mismatch", "details": {"expectedProtocol": 3}}),
-            ErrorClass::IncompatibleProtocol,
-            false,
-        );
-        check(
-            json!({"code": "UNAVAILABLE", "message": "gateway starting; retry shortly", "retryable": true,
-                   "retryAfterMs": 500, "details": {"reason": "startup-sidecars"}}),
-            ErrorClass::Unavailable,
-            true,
-        );
-        check(
-            json!({"code": "UNAVAILABLE", "message": "rate limit exceeded for config.patch; retry after 60s",
-                   "retryable": true, "retryAfterMs": 59639}),
-            ErrorClass::RateLimited,
-            true,
-        );
-        check(
-            json!({"code": "UNAVAILABLE", "message": "Error: CONFIG_WRITE_REJECTED (size-drop:792->340)"}),
-            ErrorClass::Invalid,
-            false,
-        );
-        check(
-            json!({"code": "NEW_CODE", "message": "?", "retryable": true}),
-            ErrorClass::Unavailable,
-            true,
-        );
-        check(json!("nonsense"), ErrorClass::Other, false);
-    }
 
     #[test]
     fn the_message_names_every_issue_the_code_the_wait_and_what_to_do() {

@@ -14,6 +14,8 @@ pub struct SetOutcome {
     pub hash: Option<String>,
     /// The size of what is there now in bytes, where it tells it.
     pub size: Option<u64>,
+    /// When it was written in milliseconds, where the gateway tells it.
+    pub updated_at_ms: Option<f64>,
     /// The text that is there now, where it tells it: as good as reading it back.
     pub text: Option<String>,
 }
@@ -79,6 +81,7 @@ pub(super) fn written(payload: &Value) -> SetOutcome {
     SetOutcome {
         hash: file.get("hash").and_then(Value::as_str).map(str::to_owned),
         size: file.get("size").and_then(Value::as_u64),
+        updated_at_ms: file.get("updatedAtMs").and_then(Value::as_f64),
         text: file.get("content").and_then(Value::as_str).map(str::to_owned),
     }
 }

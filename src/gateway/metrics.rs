@@ -54,6 +54,9 @@ impl RpcMetrics {
     }
 
     /// Metrics that nobody scrapes, for tests and one-shot commands.
+    ///
+    /// # Panics
+    /// Never: the names and buckets are constants.
     #[expect(
         clippy::expect_used,
         reason = "the names and buckets are constants, and a test makes them"
@@ -74,7 +77,7 @@ impl RpcMetrics {
             duration: HistogramVec::new(
                 HistogramOpts::new(
                     "openclaw_controller_rpc_duration_seconds",
-                    "How long calls to gateways took, by method, from the moment they were sent.",
+                    "How long calls to gateways took, by method, waiting for a free place included.",
                 )
                 .buckets(BUCKETS.to_vec()),
                 &["method"],

@@ -6,6 +6,7 @@
 //!
 //! **Secrets.** Tokens and the texts of files pass through here. No error, log line, metric or `Debug` output shows them.
 
+mod classify;
 mod client;
 mod config;
 mod connection;
@@ -20,6 +21,9 @@ mod metrics;
 mod probe;
 mod redact;
 mod tls;
+
+#[cfg(test)]
+mod tests;
 
 pub use client::{Client, Hello, REQUEST_DEADLINE};
 pub use config::PatchOutcome;

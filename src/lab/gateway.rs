@@ -269,7 +269,9 @@ impl RealGateway {
                 "port": self.port,
                 "bind": "loopback",
                 "auth": {"mode": "token", "token": self.token},
-            }
+            },
+            // Otherwise every gateway of this machine writes to one file below /tmp.
+            "logging": {"file": self.directory.join("openclaw.log")},
         }))
     }
 

@@ -31,7 +31,20 @@ end() { # SIGNAL TENTHS_OF_A_SECOND: success once nothing is left
   return 0
 }
 
+# A current gateway keeps locks below /tmp whatever TMPDIR says, named by the hash of its database's path.
+remove_locks() {
+  local locks database hash
+  locks=/tmp/openclaw-state-locks-$(id -u)
+  [ -d "$locks" ] || return 0
+  find "$directory" -name '*.sqlite' 2>/dev/null | while read -r database; do
+    hash=$(printf %s "$database" | sha256sum | cut -c1-8)
+    rm -f -- "$locks"/*."$hash".lock.sqlite*
+  done
+  rmdir -- "$locks" 2>/dev/null
+}
+
 end "$signal" 40 || end KILL 50
+remove_locks
 [ -n "$keep" ] || for _ in 1 2 3; do
   rm -rf -- "$directory" && break
   sleep 0.2

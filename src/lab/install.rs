@@ -1,11 +1,14 @@
 //! Where servers come from: the scripts in `deploy/dev`, which find or install them.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tokio::process::Command;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{ChildStderr, ChildStdout, Command};
 use tokio::time::timeout;
 
 /// The gateway versions that everything is tested with: one per dialect.
@@ -50,32 +53,77 @@ pub(super) async fn gateway(version: &str) -> Result<PathBuf> {
     script("install-gateway.sh", &[version]).await
 }
 
-/// Runs an installation script; it prints the path it provides as its last line.
+/// Runs an installation script; it prints the path it provides as its last line, and what it is doing on standard error.
 async fn script(name: &str, arguments: &[&str]) -> Result<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/dev").join(name);
-    let run = Command::new("bash")
+    let mut child = Command::new("bash")
         .arg(&path)
         .args(arguments)
         .env("OPENCLAW_CONTROLLER_CACHE", cache_dir())
         .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = timeout(LIMIT, run)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("cannot run bash {}", path.display()))?;
+    let group = Group(child.id());
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let output = timeout(LIMIT, async {
+        let (told, printed) = tokio::try_join!(relay(stderr), collect(stdout))?;
+        io::Result::Ok((child.wait().await?, printed, told))
+    });
+    let (status, stdout, stderr) = output
         .await
         .with_context(|| format!("{} was not done after {} minutes", path.display(), LIMIT.as_secs() / 60))?
-        .with_context(|| format!("cannot run bash {}", path.display()))?;
-    if !output.status.success() {
-        bail!(
-            "{} {} failed ({}):\n{}",
-            path.display(),
-            arguments.join(" "),
-            output.status,
-            String::from_utf8_lossy(&output.stderr).trim_end()
-        );
+        .with_context(|| format!("cannot follow {}", path.display()))?;
+    group.has_ended();
+    if !status.success() {
+        let (path, arguments, stderr) = (path.display(), arguments.join(" "), stderr.trim_end());
+        bail!("{path} {arguments} failed ({status}):\n{stderr}");
     }
-    let stdout = String::from_utf8_lossy(&output.stdout);
     match stdout.lines().last() {
         Some(line) if Path::new(line).exists() => Ok(PathBuf::from(line)),
         other => bail!("{} printed {other:?}, which is not an existing path", path.display()),
+    }
+}
+
+/// Logs what a script says while it says it, and returns it for an error message.
+async fn relay(stderr: Option<ChildStderr>) -> io::Result<String> {
+    let mut told = String::new();
+    if let Some(stderr) = stderr {
+        let mut lines = BufReader::new(stderr).lines();
+        while let Some(line) = lines.next_line().await? {
+            tracing::info!("{line}");
+            told.push_str(&line);
+            told.push('\n');
+        }
+    }
+    Ok(told)
+}
+
+async fn collect(stdout: Option<ChildStdout>) -> io::Result<String> {
+    let mut printed = String::new();
+    if let Some(mut stdout) = stdout {
+        stdout.read_to_string(&mut printed).await?;
+    }
+    Ok(printed)
+}
+
+/// The process group of a running script. One that is given up on is asked to end as a whole, so that it cleans up after itself
+/// and no download goes on.
+struct Group(Option<u32>);
+
+impl Group {
+    fn has_ended(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let leader = self.0.and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
+        if let Some(leader) = leader {
+            let _ = kill_process_group(leader, Signal::TERM);
+        }
     }
 }

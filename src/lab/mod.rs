@@ -1,7 +1,7 @@
 //! Private Postgres servers and real gateways for tests, benchmarks and the demo.
 //!
 //! Everything the lab starts lives in one temporary directory of its own, listens on a random port of 127.0.0.1, and is
-//! watched by a [guardian](guard) that ends it and removes the directory when the value is dropped **or** when this process
+//! watched by a guardian process that ends it and removes the directory when the value is dropped **or** when this process
 //! dies in whatever way. A missing prerequisite is installed into [`cache_dir`] (by the scripts in `deploy/dev`) or is an error;
 //! it is never a reason to skip something.
 //!
@@ -19,6 +19,7 @@ mod shared;
 
 pub use gateway::{Options, RealGateway};
 pub use install::{VERSIONS, cache_dir};
+pub use port::free as free_port;
 pub use postgres::{Postgres, PostgresOptions};
 pub use shared::shared_postgres;
 

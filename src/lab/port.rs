@@ -10,7 +10,10 @@ use rand::RngExt;
 const RANGE: std::ops::Range<u16> = 15_000..32_000;
 
 /// A random TCP port that nobody listens on at 127.0.0.1 just now.
-pub(super) fn free() -> Result<u16> {
+///
+/// # Errors
+/// When a hundred attempts find none.
+pub fn free() -> Result<u16> {
     for _ in 0..100 {
         let port = rand::rng().random_range(RANGE);
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {

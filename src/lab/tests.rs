@@ -1,8 +1,10 @@
 //! The lab's promises, checked on real servers.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use sqlx::{ConnectOptions, Connection, Row};
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::{Options, Postgres, RealGateway, VERSIONS, processes, shared_postgres};
 
@@ -39,6 +41,53 @@ async fn a_dropped_postgres_leaves_no_process_and_no_directory() {
     drop(postgres);
     assert_eq!(processes::tagged(&directory), []);
     assert!(!directory.exists());
+}
+
+/// Two roles in one test: without the variable it starts itself again with it, kills that process, and looks.
+#[tokio::test]
+async fn a_killed_owner_leaves_no_process_and_no_directory() {
+    const ROLE: &str = "OPENCLAW_LAB_TEST_OWNER";
+    if std::env::var_os(ROLE).is_some() {
+        let postgres = Postgres::start().await.unwrap();
+        println!("\ndirectory {}", postgres.directory().display());
+        std::future::pending::<()>().await;
+    }
+    let mut owner = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "lab::tests::a_killed_owner_leaves_no_process_and_no_directory",
+            "--nocapture",
+        ])
+        .env(ROLE, "1")
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(owner.stdout.take().unwrap()).lines();
+    let limit = Duration::from_mins(2);
+    let directory = tokio::time::timeout(limit, async {
+        loop {
+            let line = lines
+                .next_line()
+                .await
+                .unwrap()
+                .expect("the owner ended before it had a server");
+            if let Some(directory) = line.strip_prefix("directory ") {
+                break PathBuf::from(directory);
+            }
+        }
+    })
+    .await
+    .unwrap();
+    assert!(!processes::tagged(&directory).is_empty());
+    owner.kill().await.unwrap();
+    tokio::time::timeout(Duration::from_secs(30), async {
+        while directory.exists() || !processes::tagged(&directory).is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .expect("the guardian of a killed process must end its server and remove the directory");
 }
 
 #[tokio::test]
@@ -85,7 +134,6 @@ async fn starts_restarts_and_vanishes(version: &str) {
         .unwrap()
         .is_err()
     );
-    gateway.start_again().await.unwrap();
     drop(gateway);
     assert_eq!(processes::tagged(&directory), []);
     assert!(!directory.exists());

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use chrono::NaiveDateTime;
 use secrecy::SecretString;
+use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -38,7 +39,7 @@ pub struct GatewayRow {
 }
 
 /// A row of `users`, as far as templates use it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[expect(missing_docs, reason = "columns under their own names")]
 pub struct User {
     pub id: Uuid,
@@ -52,7 +53,7 @@ pub struct User {
 }
 
 /// A row of `boards`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "columns under their own names")]
 pub struct Board {
     pub id: BoardId,

@@ -8,6 +8,16 @@ use serde::{Deserialize, Serialize};
 /// before a write to a gateway puts the token in, and the first step after a read takes it out.
 pub const TOKEN_SENTINEL: &str = "__OPENCLAW_AGENT_TOKEN__";
 
+/// What a literal [`TOKEN_SENTINEL`] in a text becomes. It shares no character with the ends of the sentinel, so replacing
+/// cannot make a new one.
+const BROKEN_SENTINEL: &str = "(token placeholder)";
+
+/// Replaces every literal [`TOKEN_SENTINEL`] in a text that comes from outside (a file on a gateway, a row, a template) by
+/// something else: it is not a place for a token, and must not compare equal to one.
+pub fn break_sentinel(text: &str) -> String {
+    text.replace(TOKEN_SENTINEL, BROKEN_SENTINEL)
+}
+
 /// A workspace file that this controller knows of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum FileName {

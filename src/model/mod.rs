@@ -14,7 +14,7 @@ mod step;
 pub use condition::{Condition, ConditionStatus, ConditionType, Conditions};
 pub use desired::{AgentRow, Board, GatewayRow, GatewaySnapshot, JsonColumn, User};
 pub use dialect::{Dialect, Effect, RosterShape, Visibility};
-pub use file::{FileName, TOKEN_SENTINEL};
+pub use file::{FileName, TOKEN_SENTINEL, break_sentinel};
 pub use identity::{AgentId, AgentRole, BoardId, GatewayAgentId, GatewayId, session_key, slug, workspace_path};
 pub use observed::{FileContent, FileStat, ObservedConfig, RosterEntry};
 pub use record::{AgentRecord, Event, EventKind, GatewayRecord, ObjectRef};

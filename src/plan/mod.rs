@@ -1,1 +1,9 @@
-//! The planner: what has to change, as printable steps. Pure, synchronous, deterministic.
+//! The planner: what has to change, as printable steps.
+//!
+//! Pure, synchronous, deterministic: no clock, no randomness, no I/O. A plan leaves no choice to whoever applies it.
+
+mod agent;
+mod gateway;
+
+pub use agent::{AgentGoal, FilePolicy, ObservedFile, ObservedFiles, plan_agent};
+pub use gateway::{GatewayGoal, MAX_NEW_AGENTS_PER_PATCH, RosterGoal, plan_gateway};

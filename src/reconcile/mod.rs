@@ -1,1 +1,22 @@
 //! The two reconcilers: load, observe, plan, apply, report.
+//!
+//! Nothing here compares desired with observed state (that is `plan`'s), knows SQL (`store`'s) or JSON-RPC (`gateway`'s).
+
+mod agent;
+mod cache;
+mod diff;
+mod fleet;
+mod gateway;
+mod goal;
+mod informer;
+mod memory;
+mod observe;
+mod session;
+mod spec;
+mod status;
+mod tokens;
+mod world;
+
+pub use diff::{AgentDiff, FileDiff, GatewayDiff, diff};
+pub use fleet::{AGENT_CONTROLLER, Fleet, GATEWAY_CONTROLLER, Workers};
+pub use world::{Clock, Settings};

@@ -1,1 +1,121 @@
 //! HTTP: metrics and probes.
+//!
+//! Three pages for machines and for whoever is on call: `/metrics`, `/healthz` (this process can answer) and `/readyz` (it can
+//! do its work, check by check). All are plain text, small, and without secrets.
+
+mod connection;
+mod health;
+#[cfg(test)]
+mod tests;
+
+use std::{io, time::Duration};
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Request, State},
+    http::{HeaderValue, Method, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use prometheus::{Registry, TextEncoder};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use self::connection::Bounded;
+pub use self::health::{Check, Health};
+
+/// How long a page may take. They are computed from memory: one that takes longer never comes.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long open requests may go on when the server is stopped.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// The largest request body, in bytes. No page wants one.
+const BODY_LIMIT: usize = 1_024;
+
+const HELP: &str = "This is openclaw-controller. Pages:\n  /metrics  metrics in Prometheus' text format\n  /healthz  whether \
+                    the process is alive\n  /readyz   whether it can do its work, check by check\n";
+
+/// What the pages are made from. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ServeState {
+    /// The metrics to expose; clones of a registry are the same registry.
+    pub registry: Registry,
+    /// The checks behind `/readyz`.
+    pub health: Health,
+}
+
+/// Serves until `cancel` fires, then lets open requests end for two seconds at most.
+///
+/// # Errors
+/// When the listener itself fails; a failing connection never ends it.
+pub async fn serve(listener: TcpListener, state: ServeState, cancel: CancellationToken) -> io::Result<()> {
+    let address = listener.local_addr()?;
+    info!(%address, "serving /metrics, /healthz and /readyz");
+    let server = axum::serve(Bounded::new(listener), router(state))
+        .with_graceful_shutdown(cancel.clone().cancelled_owned())
+        .into_future();
+    tokio::select! {
+        result = server => result,
+        () = async { cancel.cancelled().await; tokio::time::sleep(DRAIN).await } => {
+            warn!("a request was still open when the server stopped");
+            Ok(())
+        }
+    }
+}
+
+fn router(state: ServeState) -> Router {
+    Router::new()
+        .route("/", get(async || HELP))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .fallback(async || (StatusCode::NOT_FOUND, format!("There is no such page.\n{HELP}")))
+        .method_not_allowed_fallback(async |method: Method| {
+            let text = format!("{method} is not allowed here: pages can only be read (GET).\n");
+            (StatusCode::METHOD_NOT_ALLOWED, text)
+        })
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(middleware::from_fn(bounded))
+        .with_state(state)
+}
+
+/// Gives every request a deadline, and keeps answers out of caches: all of them are about now.
+async fn bounded(request: Request, next: Next) -> Response {
+    let answer = tokio::time::timeout(REQUEST_DEADLINE, next.run(request)).await;
+    let mut response = answer.unwrap_or_else(|_| {
+        let text = format!("The page did not come within {} s.\n", REQUEST_DEADLINE.as_secs());
+        (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+    });
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+async fn metrics(State(state): State<ServeState>) -> Response {
+    match TextEncoder::new().encode_to_string(&state.registry.gather()) {
+        Ok(text) => (
+            [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+            text,
+        )
+            .into_response(),
+        Err(error) => {
+            warn!(%error, "cannot encode the metrics");
+            let text = format!("The metrics cannot be encoded, which is a defect of this program: {error}\n");
+            (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
+        }
+    }
+}
+
+async fn readyz(State(state): State<ServeState>) -> (StatusCode, String) {
+    let (ready, text) = state.health.report();
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (status, text)
+}

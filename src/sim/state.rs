@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 
 use super::clock::Clock;
 use super::config::{self, Entry};
@@ -62,6 +63,10 @@ pub(super) struct State {
     pub(super) connections: BTreeMap<u64, UnboundedSender<Outgoing>>,
     /// Events to tell everybody once the request is done.
     pub(super) events: Vec<(&'static str, Value)>,
+    /// How many requests are still carried out before the gateway stands still, and whom to tell then.
+    pub(super) freeze: Option<(usize, oneshot::Sender<()>)>,
+    /// Nothing that comes due is carried out.
+    pub(super) frozen: bool,
     counter: u64,
     last_update_ms: u64,
 }
@@ -89,6 +94,8 @@ impl State {
             pending_restart: None,
             connections: BTreeMap::new(),
             events: Vec::new(),
+            freeze: None,
+            frozen: false,
             counter: 0,
             last_update_ms: 0,
         }
@@ -109,6 +116,20 @@ impl State {
     pub(super) fn update_ms(&mut self) -> u64 {
         self.last_update_ms = self.clock.now_ms().max(self.last_update_ms + 1);
         self.last_update_ms
+    }
+
+    /// Counts a request that was carried out. Answers whether the gateway stands still from now on.
+    pub(super) fn count_down(&mut self) -> bool {
+        match self.freeze.take() {
+            Some((1, told)) => {
+                // Whoever asked may have lost interest.
+                let _ = told.send(());
+                self.frozen = true;
+            }
+            Some((left, told)) => self.freeze = Some((left - 1, told)),
+            None => {}
+        }
+        self.frozen
     }
 
     /// Whether the process is down.

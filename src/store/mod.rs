@@ -1,1 +1,34 @@
 //! Postgres: desired state in, status out, leases, notifications, migrations.
+//!
+//! Other rooms know this one by its traits: [`Store`] (rows and records), [`LeaseStore`] (who may write) and [`HintSource`]
+//! (what may have changed). [`PgStore`] is the real thing; `MemoryStore` has the same behaviour without a database, for
+//! tests under a paused clock. One list of behavioural tests runs over both.
+//!
+//! What is ours lives in the schema `openclaw_controller`. Of the tables that belong to the other program, only projections
+//! of our state onto a few columns of `agents` are ever written.
+
+mod api;
+mod error;
+mod hint;
+mod lease;
+#[cfg(feature = "sim")]
+mod memory;
+mod pg;
+mod record;
+
+pub use api::Store;
+pub use error::StoreError;
+pub use hint::{Hint, HintSource};
+pub use lease::{Fence, LeaseInfo, LeaseStore};
+#[cfg(feature = "sim")]
+pub use memory::{MemoryHints, MemoryStore, WriteFault};
+pub use pg::{ListenerState, Migrated, PgHints, PgOptions, PgStore};
+pub use record::{
+    AgentStatusWrite, Candidate, GatewayStatusWrite, OrphanGateway, Placement, RecordedEvent, TokenState, VerifiedPair,
+};
+
+/// The schema that holds everything of ours.
+pub const SCHEMA: &str = "openclaw_controller";
+
+/// The channel on which the triggers send their hints.
+pub const CHANNEL: &str = "openclaw_controller";

@@ -1,0 +1,182 @@
+//! `openclaw-controller diff`: what `run` would change.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+use similar::TextDiff;
+use uuid::Uuid;
+
+use super::{DIFFERENCES, FAILED, run};
+use crate::config::{DesiredArgs, TokenHash};
+use crate::gateway::{DeviceIdentity, RpcMetrics, WebSocketConnector};
+use crate::model::{ConfigChange, ConfigStep, Effect};
+use crate::reconcile::{self, AgentDiff, FileDiff, GatewayDiff};
+use crate::store::Store;
+
+/// The arguments of `diff`.
+#[derive(Args, Debug)]
+pub(super) struct DiffArgs {
+    #[command(flatten)]
+    desired: DesiredArgs,
+
+    /// Only this gateway.
+    #[arg(long, value_name = "ID")]
+    gateway: Option<Uuid>,
+
+    /// How to print.
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    /// Steps and unified diffs.
+    Text,
+    /// The same as JSON.
+    Json,
+}
+
+pub(super) async fn command(args: DiffArgs) -> anyhow::Result<ExitCode> {
+    let store = super::connect_migrated().await?;
+    let existing = store.is_existing_installation().await?;
+    let templates = run::templates(&args.desired)?;
+    let settings = run::settings(&args.desired, TokenHash::Auto, std::time::Duration::MAX, existing);
+    let identity = Arc::new(DeviceIdentity::load_or_create(&args.desired.device_identity()?)?);
+    let connector = WebSocketConnector::new(identity, RpcMetrics::unregistered());
+    let mut fleet = store.load_fleet().await?;
+    if let Some(id) = args.gateway {
+        fleet.retain(|snapshot| snapshot.gateway.id.0 == id);
+        anyhow::ensure!(
+            !fleet.is_empty(),
+            "there is no gateway {id}; `openclaw-controller get gateways` lists them"
+        );
+    }
+    let mut diffs = Vec::new();
+    for snapshot in fleet {
+        diffs.push(reconcile::diff(&store, &connector, &templates, &settings, snapshot).await?);
+    }
+    match args.output {
+        Output::Json => println!("{}", serde_json::to_string_pretty(&diffs)?),
+        Output::Text => print!("{}", diffs.iter().map(text).collect::<String>()),
+    }
+    Ok(if diffs.iter().any(GatewayDiff::failed) {
+        ExitCode::from(FAILED)
+    } else if diffs.iter().any(GatewayDiff::differs) {
+        ExitCode::from(DIFFERENCES)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// A gateway's diff for people; empty if there is nothing to say.
+fn text(diff: &GatewayDiff) -> String {
+    let mut out = String::new();
+    if !diff.config.is_empty() {
+        let effect = match diff.config.effect() {
+            Effect::None => "applied without any effect on what runs",
+            Effect::Hot => "applied while the gateway runs",
+            Effect::Restart => "the gateway restarts",
+        };
+        let steps = match diff.config.steps.len() {
+            1 => "1 step".to_owned(),
+            count => format!("{count} steps"),
+        };
+        let _ = writeln!(out, "  config: {steps} in one patch, {effect}");
+        for step in &diff.config.steps {
+            let _ = writeln!(out, "    {}", config_step(step));
+        }
+        if diff.config.deferred > 0 {
+            let _ = writeln!(
+                out,
+                "    ... and {} more agents in the patches after it",
+                diff.config.deferred
+            );
+        }
+    }
+    for warning in &diff.config.warnings {
+        let _ = writeln!(out, "  note: {warning}");
+    }
+    for agent in &diff.agents {
+        out.push_str(&agent_text(agent));
+    }
+    if let Some(error) = &diff.error {
+        let _ = writeln!(out, "  error: {error}");
+    }
+    if out.is_empty() {
+        out
+    } else {
+        format!("gateway {} ({})\n{out}", diff.gateway, diff.name)
+    }
+}
+
+fn agent_text(agent: &AgentDiff) -> String {
+    let mut out = format!("  agent {} ({}), {}\n", agent.agent, agent.name, agent.gateway_agent_id);
+    if let Some(token) = &agent.token {
+        let _ = writeln!(out, "    token: {token}");
+    }
+    for note in &agent.notes {
+        let _ = writeln!(out, "    note: {note}");
+    }
+    for file in &agent.files {
+        out.push_str(&file_text(&agent.gateway_agent_id, file));
+    }
+    if let Some(error) = &agent.error {
+        let _ = writeln!(out, "    error: {error}");
+    }
+    out
+}
+
+fn file_text(agent: &str, file: &FileDiff) -> String {
+    let name = format!("{agent}/{}", file.file);
+    let (before, from) = match &file.before {
+        Some(text) => (text.as_str(), name.as_str()),
+        None => ("", "/dev/null"),
+    };
+    // Rendered text has no line break at its end, so neither has a file that equals it.
+    let ended = |text: &str| {
+        if text.is_empty() {
+            String::new()
+        } else {
+            format!("{}\n", text.trim_end_matches('\n'))
+        }
+    };
+    let (before, after) = (ended(before), ended(&file.after));
+    TextDiff::from_lines(&before, &after)
+        .unified_diff()
+        .header(from, &name)
+        .to_string()
+}
+
+fn config_step(step: &ConfigStep) -> String {
+    let change = match &step.change {
+        ConfigChange::AddAgent {
+            id,
+            name,
+            workspace,
+            heartbeat,
+        } => format!(
+            "+ agent {id} {name:?}, workspace {workspace}, heartbeat {}",
+            serde_json::Value::from(heartbeat.clone())
+        ),
+        ConfigChange::SetName { id, from, to } => format!("~ agent {id}: name {} -> {to:?}", optional(from.as_ref())),
+        ConfigChange::SetWorkspace { id, from, to } => {
+            format!("~ agent {id}: workspace {} -> {to:?}", optional(from.as_ref()))
+        }
+        ConfigChange::SetHeartbeat { id, from, to } => format!(
+            "~ agent {id}: heartbeat {} -> {}",
+            from.clone()
+                .map_or_else(|| "(none)".to_owned(), |from| serde_json::Value::from(from).to_string()),
+            serde_json::Value::from(to.clone())
+        ),
+        ConfigChange::SetOwnership => "+ agents.ownership \"explicit\"".to_owned(),
+        ConfigChange::SetExecHost => "+ tools.exec.host \"gateway\"".to_owned(),
+        ConfigChange::SetVisibility { path, key, value } => format!("+ {path}.{key} {value}"),
+    };
+    format!("{change}  ({})", step.why)
+}
+
+fn optional(text: Option<&String>) -> String {
+    text.map_or_else(|| "(none)".to_owned(), |text| format!("{text:?}"))
+}

@@ -1,0 +1,313 @@
+//! `openclaw-controller get`: gateways, boards and agents with their conditions, from the database alone.
+
+use clap::{Args, ValueEnum};
+use comfy_table::{Table, presets};
+use serde_json::{Value, json};
+
+use crate::model::{AgentRole, ConditionStatus, ConditionType, Conditions, GatewayAgentId, GatewaySnapshot};
+use crate::store::Store;
+
+/// How long after its last heartbeat an agent counts as offline; heartbeats come every ten minutes. Computed here and stored
+/// nowhere.
+const OFFLINE_AFTER: chrono::TimeDelta = chrono::TimeDelta::minutes(10);
+
+/// The arguments of `get`.
+#[derive(Args, Debug)]
+pub(super) struct GetArgs {
+    /// What to list.
+    kind: Kind,
+
+    /// How to print: `wide` adds ids and messages, `json` has everything.
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Kind {
+    #[value(alias = "gateway", alias = "gw")]
+    Gateways,
+    #[value(alias = "board")]
+    Boards,
+    #[value(alias = "agent")]
+    Agents,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Wide,
+    Json,
+}
+
+pub(super) async fn command(args: GetArgs) -> anyhow::Result<()> {
+    let store = super::connect_migrated().await?;
+    let fleet = store.load_fleet().await?;
+    let items = match args.kind {
+        Kind::Gateways => fleet.iter().map(gateway).collect(),
+        Kind::Boards => fleet.iter().flat_map(boards).collect(),
+        Kind::Agents => fleet.iter().flat_map(agents).collect::<Vec<_>>(),
+    };
+    if args.output == Output::Json {
+        let items: Vec<_> = items.into_iter().map(|item| item.json).collect();
+        println!("{}", serde_json::to_string_pretty(&json!({ "items": items }))?);
+        return Ok(());
+    }
+    if items.is_empty() {
+        let kind = args
+            .kind
+            .to_possible_value()
+            .map(|value| value.get_name().to_owned())
+            .unwrap_or_default();
+        eprintln!("no {kind} found");
+        return Ok(());
+    }
+    let wide = args.output == Output::Wide;
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    for (i, item) in items.into_iter().enumerate() {
+        let cells: Vec<_> = item.cells.into_iter().filter(|cell| wide || !cell.wide).collect();
+        if i == 0 {
+            table.set_header(cells.iter().map(|cell| cell.title));
+        }
+        table.add_row(cells.into_iter().map(|cell| cell.text));
+    }
+    println!(
+        "{}",
+        table
+            .to_string()
+            .lines()
+            .map(str::trim_end)
+            .collect::<Vec<_>>()
+            .join("\n")
+    );
+    Ok(())
+}
+
+/// A row of a table, and the same object as JSON.
+struct Item {
+    cells: Vec<Cell>,
+    json: Value,
+}
+
+struct Cell {
+    title: &'static str,
+    text: String,
+    /// Shown only in wide tables.
+    wide: bool,
+}
+
+fn cell(title: &'static str, text: impl std::fmt::Display) -> Cell {
+    Cell {
+        title,
+        text: text.to_string(),
+        wide: false,
+    }
+}
+
+fn wide(title: &'static str, text: impl std::fmt::Display) -> Cell {
+    Cell {
+        title,
+        text: text.to_string(),
+        wide: true,
+    }
+}
+
+fn gateway(snapshot: &GatewaySnapshot) -> Item {
+    let (row, record) = (&snapshot.gateway, &snapshot.record);
+    let ready = ready(&record.conditions);
+    Item {
+        cells: vec![
+            cell("NAME", &row.name),
+            cell("READY", &ready.status),
+            cell("REASON", &ready.reason),
+            cell("VERSION", record.server_version.as_deref().unwrap_or("-")),
+            cell("AGENTS", snapshot.agents.len()),
+            wide("ID", row.id),
+            wide("URL", shown_url(&row.url)),
+            wide(
+                "PROTOCOL",
+                record
+                    .protocol
+                    .map_or_else(|| "-".to_owned(), |protocol| protocol.to_string()),
+            ),
+            wide("MESSAGE", &ready.message),
+        ],
+        json: json!({
+            "kind": "Gateway",
+            "id": row.id,
+            "name": row.name,
+            "url": shown_url(&row.url),
+            "agents": snapshot.agents.len(),
+            "status": {
+                "generation": record.generation,
+                "serverVersion": record.server_version,
+                "protocol": record.protocol,
+                "conditions": record.conditions,
+            },
+        }),
+    }
+}
+
+fn boards(snapshot: &GatewaySnapshot) -> Vec<Item> {
+    let mut boards: Vec<_> = snapshot.boards.values().collect();
+    boards.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
+    boards
+        .into_iter()
+        .map(|board| {
+            let agents: Vec<_> = snapshot
+                .agents
+                .iter()
+                .filter(|agent| agent.board_id == Some(board.id))
+                .collect();
+            let lead = agents
+                .iter()
+                .find(|agent| agent.is_board_lead)
+                .map_or("-", |agent| agent.name.as_str());
+            let ready = agents
+                .iter()
+                .filter(|agent| {
+                    let record = snapshot.agent_records.get(&agent.id);
+                    record.is_some_and(|record| record.conditions.is_true(ConditionType::Ready))
+                })
+                .count();
+            let on_gateway = board.gateway_id == Some(snapshot.gateway.id);
+            let gateway = if on_gateway {
+                snapshot.gateway.name.as_str()
+            } else {
+                "-"
+            };
+            Item {
+                cells: vec![
+                    cell("NAME", &board.name),
+                    cell("READY", format!("{ready}/{}", agents.len())),
+                    cell("LEAD", lead),
+                    cell("GATEWAY", gateway),
+                    cell("PAUSED", board.paused),
+                    wide("ID", board.id),
+                    wide("TYPE", &board.board_type),
+                ],
+                json: json!({
+                    "kind": "Board",
+                    "id": board.id,
+                    "name": board.name,
+                    "gatewayId": board.gateway_id,
+                    "paused": board.paused,
+                    "type": board.board_type,
+                    "agents": agents.len(),
+                    "readyAgents": ready,
+                }),
+            }
+        })
+        .collect()
+}
+
+fn agents(snapshot: &GatewaySnapshot) -> Vec<Item> {
+    let gateway_ready = snapshot.record.conditions.is_true(ConditionType::Reachable);
+    snapshot
+        .agents
+        .iter()
+        .map(|agent| {
+            let record = snapshot.agent_records.get(&agent.id).cloned().unwrap_or_default();
+            let mut ready = ready(&record.conditions);
+            if !gateway_ready && ready.status == "True" {
+                // One condition of the gateway stands for all its agents: what was true of them was true when last looked at.
+                ready = Ready {
+                    status: "Unknown".into(),
+                    reason: "GatewayNotReachable".into(),
+                    message: format!("its gateway {} is not reachable", snapshot.gateway.name),
+                };
+            }
+            let board = agent
+                .board_id
+                .and_then(|id| snapshot.boards.get(&id))
+                .map_or("-", |board| &board.name);
+            let role = match agent.role() {
+                AgentRole::Lead(_) => "lead",
+                AgentRole::Worker(_) => "worker",
+                AgentRole::Main => "main",
+            };
+            let id = GatewayAgentId::derive(agent.role(), agent.id, snapshot.gateway.id);
+            let seen = agent.last_seen_at.map(|at| chrono::Utc::now() - at.and_utc());
+            let online = seen.is_some_and(|ago| ago < OFFLINE_AFTER);
+            Item {
+                cells: vec![
+                    cell("NAME", &agent.name),
+                    cell("ROLE", role),
+                    cell("BOARD", board),
+                    cell("READY", &ready.status),
+                    cell("REASON", &ready.reason),
+                    cell("LAST SEEN", seen.map_or_else(|| "never".to_owned(), ago)),
+                    wide("GENERATION", record.generation),
+                    wide("ID", agent.id),
+                    wide("GATEWAY AGENT", &id),
+                    wide("GATEWAY", &snapshot.gateway.name),
+                    wide("MESSAGE", &ready.message),
+                ],
+                json: json!({
+                    "kind": "Agent",
+                    "id": agent.id,
+                    "name": agent.name,
+                    "role": role,
+                    "boardId": agent.board_id,
+                    "gatewayId": snapshot.gateway.id,
+                    "gatewayAgentId": id,
+                    "online": online,
+                    "lastSeenAt": agent.last_seen_at.map(|at| at.and_utc()),
+                    "ready": {"status": ready.status, "reason": ready.reason, "message": ready.message},
+                    "status": {
+                        "generation": record.generation,
+                        "firstProvisionedAt": record.first_provisioned_at,
+                        "conditions": record.conditions,
+                    },
+                }),
+            }
+        })
+        .collect()
+}
+
+struct Ready {
+    status: String,
+    reason: String,
+    message: String,
+}
+
+fn ready(conditions: &Conditions) -> Ready {
+    match conditions.get(ConditionType::Ready) {
+        Some(ready) => Ready {
+            status: ready.status.to_string(),
+            reason: ready.reason.clone(),
+            message: ready.message.clone(),
+        },
+        None => Ready {
+            status: ConditionStatus::Unknown.to_string(),
+            reason: "NotObserved".into(),
+            message: "no controller has looked at it yet; is one running?".into(),
+        },
+    }
+}
+
+/// A gateway's URL without user, password or query: people have been seen to put tokens there.
+fn shown_url(url: &str) -> String {
+    match url::Url::parse(url.trim()) {
+        Ok(mut url) => {
+            let _ = url.set_username("");
+            let _ = url.set_password(None);
+            url.set_query(None);
+            url.set_fragment(None);
+            url.to_string()
+        }
+        Err(_) if url.trim().is_empty() => "(none)".to_owned(),
+        Err(_) => "(malformed)".to_owned(),
+    }
+}
+
+/// A span as kubectl shows it: its largest unit.
+fn ago(span: chrono::TimeDelta) -> String {
+    let seconds = span.num_seconds().max(0);
+    match seconds {
+        0..=119 => format!("{seconds}s"),
+        120..=7_199 => format!("{}m", seconds / 60),
+        7_200..=172_799 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}

@@ -1,0 +1,480 @@
+//! The agent reconciler: look at the workspace, settle the token, write what differs, read it back.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use secrecy::{ExposeSecret, SecretString};
+
+use super::gateway::session_lost;
+use super::goal;
+use super::memory::{Fingerprint, KnownToken, RememberedFile};
+use super::observe::Workspace;
+use super::session::Session;
+use super::spec::{AgentSpec, Excluded, GatewaySpec};
+use super::status::AgentReport;
+use super::tokens::{Minting, TokenUse};
+use super::world::World;
+use crate::gateway::{Connector, ErrorClass, GatewayError, SetOutcome};
+use crate::model::{
+    AgentId, AgentPlan, ConditionStatus, ConditionType, FileName, FileStat, FileStep, ObjectRef, TOKEN_SENTINEL,
+};
+use crate::plan::{AgentGoal, FilePolicy, ObservedFile, plan_agent};
+use crate::render::Rendered;
+use crate::runtime::{Action, Context, DriftKind, Priority, ReconcileError, Reconciler, RotationOutcome};
+use crate::store::Store;
+use crate::token;
+
+const NOT_PAUSED: &str = "the agent's board, if it has one, is not paused";
+
+/// Makes one agent's workspace match.
+pub(super) struct AgentReconciler<S, C>(pub Arc<World<S, C>>);
+
+impl<S: Store, C: Connector> Reconciler for AgentReconciler<S, C> {
+    type Key = AgentId;
+
+    async fn reconcile(&self, key: &AgentId, _: &Context) -> Result<Action, ReconcileError> {
+        let world = &self.0;
+        let Some((gateway, agent)) = world.cache.agent(*key) else {
+            return Ok(Action::Done);
+        };
+        if let Some(excluded) = agent.excluded {
+            world.metrics.convergence.forget(ObjectRef::Agent(*key));
+            world.report_agent(&agent, excluded_report(excluded)).await?;
+            return Ok(Action::Done);
+        }
+        // Parked before the look, so that a gateway that becomes ready in between finds it.
+        world.state().parked.insert(*key);
+        let session = world
+            .sessions
+            .get(gateway.id())
+            .filter(|session| session.is_registered(&agent.gateway_agent_id));
+        let Some(session) = session else {
+            return Ok(Action::Done);
+        };
+        world.state().parked.remove(key);
+        match world.converge_agent(&gateway, &agent, &session).await {
+            Ok((report, requeue)) => {
+                world.report_agent(&agent, report).await?;
+                Ok(requeue.map_or(Action::Done, Action::RequeueAfter))
+            }
+            Err(failure) => world.agent_failed(&gateway, &agent, failure).await,
+        }
+    }
+}
+
+/// Why a look at an agent ended early.
+pub(super) enum AgentFailure {
+    /// The gateway's answer.
+    Gateway(GatewayError),
+    /// A file does not hold what was written.
+    NotKept(FileName),
+    /// The database's answer.
+    Store(crate::store::StoreError),
+    /// Another program changed the token's hash meanwhile.
+    TokenRace,
+    /// A hash could not be computed.
+    Token(String),
+}
+
+impl fmt::Display for AgentFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gateway(error) => error.fmt(f),
+            Self::NotKept(file) => {
+                write!(
+                    f,
+                    "{file} was written and does not hold what was written; something else may be writing it"
+                )
+            }
+            Self::Store(error) => error.fmt(f),
+            Self::TokenRace => f.write_str("another program changed the agent's token hash meanwhile"),
+            Self::Token(message) => f.write_str(message),
+        }
+    }
+}
+
+impl From<GatewayError> for AgentFailure {
+    fn from(error: GatewayError) -> Self {
+        Self::Gateway(error)
+    }
+}
+
+impl From<crate::store::StoreError> for AgentFailure {
+    fn from(error: crate::store::StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl<S: Store, C: Connector> World<S, C> {
+    async fn converge_agent(
+        &self,
+        gateway: &GatewaySpec,
+        agent: &AgentSpec,
+        session: &Session,
+    ) -> Result<(AgentReport, Option<Duration>), AgentFailure> {
+        let id = agent.row.id;
+        let memory = self.state().agents.get(&id).cloned().unwrap_or_default();
+        let rendered = goal::files(gateway, agent, &session.dialect, &self.templates, &self.settings);
+        let withheld = self.settings.withhold_existing_files && self.existed_before_us(gateway, agent);
+        let names = || rendered.files.keys().copied();
+        let minting = match goal::token_home(&rendered, &session.dialect) {
+            _ if withheld => Minting::Withheld,
+            Some(_) => Minting::Allowed,
+            None => Minting::NoPlace,
+        };
+        let mut workspace = Workspace::read(session, agent, names(), &memory, false).await?;
+        let mut token = self.settle_token(agent, &memory, &workspace, minting).await?;
+        if !same(token.token.as_ref(), memory.files_token.as_ref()) && workspace.has_remembered() {
+            // What is remembered was compared under another token.
+            workspace = Workspace::read(session, agent, names(), &memory, true).await?;
+            token = self.settle_token(agent, &memory, &workspace, minting).await?;
+        }
+        let policy = self.policy(gateway, agent, &token);
+        let observed = workspace.observed(names(), token.token.as_ref());
+        let goal = AgentGoal {
+            files: &rendered.files,
+            policy,
+        };
+        let mut plan = plan_agent(&goal, &observed, &session.dialect);
+        if withheld && !plan.is_empty() {
+            plan = withhold(plan);
+        }
+        let mut files = workspace.to_remember(token.token.as_ref());
+        if !plan.files.is_empty() {
+            self.metrics.drift_detected(DriftKind::File, plan.files.len() as u64);
+            // What is on the gateway is in doubt until it was read back.
+            self.state().agents.entry(id).or_default().files.clear();
+            let written = self
+                .write_files(session, agent, &plan.files, token.token.as_ref())
+                .await?;
+            files.extend(written);
+            self.metrics.drift_corrected(DriftKind::File, plan.files.len() as u64);
+        }
+        self.settled(agent, session, &token, &plan, &mut files).await?;
+        if policy.first_provisioning && !withheld && plan.warnings.is_empty() && rendered.errors.is_empty() {
+            let placement = (id, gateway.id(), agent.gateway_agent_id.clone());
+            self.store
+                .record_first_provisioned(&self.fence, &[placement], self.now())
+                .await?;
+            self.state().agents.entry(id).or_default().provisioned = Some(gateway.id());
+        }
+        let report = self.agent_report(agent, session, &rendered, &plan, &token, withheld);
+        {
+            let mut state = self.state();
+            let memory = state.agents.entry(id).or_default();
+            // Without a token it is not known what was a token in them.
+            memory.files = if token.token.is_some() { files } else { BTreeMap::new() };
+            memory.files_token.clone_from(&token.token);
+        }
+        self.metrics.convergence.converged(ObjectRef::Agent(id));
+        Ok((report, token.requeue))
+    }
+
+    fn policy(&self, gateway: &GatewaySpec, agent: &AgentSpec, token: &TokenUse) -> FilePolicy {
+        let id = gateway.id();
+        let known = self
+            .state()
+            .agents
+            .get(&agent.row.id)
+            .and_then(|memory| memory.provisioned);
+        let recorded = agent.record.first_provisioned_at.is_some() && agent.is_placed_on(id);
+        let provisioned = known.map_or(recorded, |known| known == id);
+        FilePolicy {
+            is_main: agent.role.is_main(),
+            first_provisioning: !provisioned,
+            force_bootstrap: false,
+            overwrite: false,
+            has_token: token.token.is_some(),
+        }
+    }
+
+    /// Whether the agent was on the gateway before this controller.
+    fn existed_before_us(&self, gateway: &GatewaySpec, agent: &AgentSpec) -> bool {
+        let known = self
+            .state()
+            .agents
+            .get(&agent.row.id)
+            .and_then(|memory| memory.registered_by_us);
+        known != Some(gateway.id()) && existed_before_us(gateway, agent)
+    }
+
+    /// Writes files, several at a time, and checks what the gateway answers. Returns what to remember of them.
+    async fn write_files(
+        &self,
+        session: &Session,
+        agent: &AgentSpec,
+        steps: &[FileStep],
+        token: Option<&SecretString>,
+    ) -> Result<BTreeMap<FileName, RememberedFile>, AgentFailure> {
+        let id = &agent.gateway_agent_id;
+        let results = join_all(steps.iter().map(async |step| {
+            let text = match token {
+                Some(token) if step.text.contains(TOKEN_SENTINEL) => token::insert(&step.text, token),
+                _ => step.text.clone(),
+            };
+            tracing::debug!(agent = %agent.row.id, file = %step.file, why = step.why, "writing");
+            let expected = step.expected_hash.as_deref();
+            let answer = session.client.files_set(id, step.file, &text, expected).await?;
+            if confirms(&answer, &text) {
+                let stat = FileStat {
+                    name: step.file.to_string(),
+                    missing: false,
+                    size: answer.size,
+                    updated_at_ms: answer.updated_at_ms,
+                };
+                let file = ObservedFile::present(&step.text, answer.hash.clone());
+                return Ok((
+                    step.file,
+                    Fingerprint::of(&stat).map(|fingerprint| RememberedFile { fingerprint, file }),
+                ));
+            }
+            // The answer says too little: read it back.
+            let content = session.client.files_get(id, step.file).await?;
+            if content.missing || content.text != text {
+                return Err(AgentFailure::NotKept(step.file));
+            }
+            Ok((step.file, None))
+        }))
+        .await;
+        let mut written = BTreeMap::new();
+        for result in results {
+            if let (file, Some(remembered)) = result? {
+                written.insert(file, remembered);
+            }
+        }
+        Ok(written)
+    }
+
+    /// After the writes: reads the token file back if it was written, and makes a new token the agent's.
+    async fn settled(
+        &self,
+        agent: &AgentSpec,
+        session: &Session,
+        token: &TokenUse,
+        plan: &AgentPlan,
+        files: &mut BTreeMap<FileName, RememberedFile>,
+    ) -> Result<(), AgentFailure> {
+        let id = agent.row.id;
+        let file = session.dialect.token_file();
+        let wrote_token = plan
+            .files
+            .iter()
+            .any(|step| step.file == file && step.text.contains(TOKEN_SENTINEL));
+        let Some(secret) = &token.token else { return Ok(()) };
+        if wrote_token {
+            let content = session.client.files_get(&agent.gateway_agent_id, file).await?;
+            let found = token::extract(&content.text);
+            let holds = found
+                .tokens()
+                .iter()
+                .any(|token| token.expose_secret() == secret.expose_secret());
+            if content.missing || !holds {
+                files.remove(&file);
+                return Err(AgentFailure::NotKept(file));
+            }
+        }
+        let hash = match &token.promote {
+            Some(promotion) if wrote_token || promotion.in_file => {
+                let expected = promotion.expected_current.as_deref();
+                if !self
+                    .store
+                    .promote(&self.fence, id, expected, &promotion.candidate)
+                    .await?
+                {
+                    return Err(AgentFailure::TokenRace);
+                }
+                self.metrics.rotated(RotationOutcome::Promoted);
+                Some(promotion.candidate.hash.clone())
+            }
+            Some(_) => None,
+            None => token.verified_hash.clone(),
+        };
+        if let Some(hash) = hash {
+            let mut state = self.state();
+            let memory = state.agents.entry(id).or_default();
+            memory.token = Some(KnownToken {
+                token: secret.clone(),
+                hash,
+            });
+            memory.minted = None;
+            memory.token_file_unchanged_since = None;
+        }
+        Ok(())
+    }
+
+    fn agent_report(
+        &self,
+        agent: &AgentSpec,
+        session: &Session,
+        rendered: &Rendered,
+        plan: &AgentPlan,
+        token: &TokenUse,
+        withheld: bool,
+    ) -> AgentReport {
+        use ConditionStatus::{False, True};
+        use ConditionType::{FilesSynced, Paused, Registered};
+        let mut report = AgentReport::default();
+        report.set(Paused, False, "NotPaused", NOT_PAUSED);
+        let refused = self.state().refused_heartbeats.get(&agent.row.id).cloned();
+        match (refused, goal::heartbeat_error(agent, &session.dialect)) {
+            (_, Some(error)) => report.set(Registered, False, "InvalidHeartbeat", error),
+            (Some((digest, message)), None) if digest == agent.digest => {
+                let message = format!(
+                    "the gateway refuses the heartbeat that the row asks for ({message}); correct heartbeat_config"
+                );
+                report.set(Registered, False, "HeartbeatRefused", message);
+            }
+            _ => report.set(
+                Registered,
+                True,
+                "InRoster",
+                "the gateway's roster holds the agent as desired",
+            ),
+        }
+        report.set(
+            ConditionType::TokenValid,
+            token.status,
+            token.reason,
+            token.message.clone(),
+        );
+        if let Some(error) = rendered.errors.first() {
+            let more = rendered.errors.len() - 1;
+            let more = if more == 0 {
+                String::new()
+            } else {
+                format!(" (and {more} more)")
+            };
+            report.set(
+                FilesSynced,
+                False,
+                error.reason,
+                format!("{}: {}{more}", error.file, error.message),
+            );
+        } else if withheld && !plan.warnings.is_empty() {
+            report.set(FilesSynced, False, "Withheld", plan.warnings.join("; "));
+        } else if !plan.warnings.is_empty() {
+            report.set(FilesSynced, False, "NotWritten", plan.warnings.join("; "));
+        } else if let Some(warning) = rendered.warnings.first() {
+            report.set(
+                FilesSynced,
+                True,
+                "FileTooLong",
+                format!("{}: {}", warning.file, warning.message),
+            );
+        } else {
+            report.set(
+                FilesSynced,
+                True,
+                "ReadBackEqual",
+                "the files hold what the rows and templates say",
+            );
+        }
+        report
+    }
+
+    /// Turns a failure into the agent's status and into what the queue does next.
+    async fn agent_failed(
+        &self,
+        gateway: &GatewaySpec,
+        agent: &AgentSpec,
+        failure: AgentFailure,
+    ) -> Result<Action, ReconcileError> {
+        let id = agent.row.id;
+        self.state().agents.entry(id).or_default().files.clear();
+        let mut report = AgentReport::default();
+        let (reason, message, at_least) = match failure {
+            AgentFailure::Gateway(error) if session_lost(&error) => {
+                // The gateway has one condition and one backoff for this; the agent waits for it.
+                self.state().parked.insert(id);
+                self.gateway_queue.add(gateway.id(), Priority::Change);
+                return Ok(Action::Done);
+            }
+            AgentFailure::Gateway(error) => {
+                if error.class() == ErrorClass::NotFound {
+                    // The roster is not what it was when it was last read.
+                    self.gateway_queue.add(gateway.id(), Priority::Change);
+                }
+                (error.reason(), error.to_string(), error.retry_after())
+            }
+            AgentFailure::NotKept(file) => (
+                "NotKept",
+                format!("{file} was written and does not hold what was written; something else may be writing it"),
+                None,
+            ),
+            AgentFailure::Store(error) => return Err(ReconcileError::from_error(error)),
+            AgentFailure::TokenRace => {
+                let message = "another program changed the agent's token hash meanwhile; looking again".to_owned();
+                return Err(ReconcileError::new(message));
+            }
+            AgentFailure::Token(message) => ("HashFailed", message, None),
+        };
+        report.set(ConditionType::Paused, ConditionStatus::False, "NotPaused", NOT_PAUSED);
+        report.set(
+            ConditionType::FilesSynced,
+            ConditionStatus::False,
+            reason,
+            message.clone(),
+        );
+        self.report_agent(agent, report).await?;
+        let error = ReconcileError::new(format!("agent {id}: {message}"));
+        Err(match at_least {
+            Some(pause) => error.retry_after(pause),
+            None => error,
+        })
+    }
+}
+
+/// Whether the answer to a write shows that the file holds what was written: by its text, or by its hash (hex SHA-256 where
+/// gateways give one).
+fn confirms(answer: &SetOutcome, text: &str) -> bool {
+    match (&answer.text, &answer.hash) {
+        (Some(there), _) => there == text,
+        (None, Some(hash)) => *hash == token::fingerprint(text),
+        (None, None) => false,
+    }
+}
+
+/// Whether the agent was on the gateway before this controller, as far as the database knew when it was loaded.
+pub(super) fn existed_before_us(gateway: &GatewaySpec, agent: &AgentSpec) -> bool {
+    agent.record.registering_since.is_none() || !agent.is_placed_on(gateway.id())
+}
+
+fn same(a: Option<&SecretString>, b: Option<&SecretString>) -> bool {
+    a.map(ExposeSecret::expose_secret) == b.map(ExposeSecret::expose_secret)
+}
+
+/// Turns the writes of a plan into one warning that says how to have them made.
+fn withhold(plan: AgentPlan) -> AgentPlan {
+    let files: Vec<_> = plan.files.iter().map(|step| step.file.to_string()).collect();
+    let message = format!(
+        "{} would be written; beside an existing installation no file of an existing agent is written until \
+         --templates-dir and --base-url are given (`openclaw-controller diff` shows what would change)",
+        files.join(", ")
+    );
+    AgentPlan {
+        files: Vec::new(),
+        warnings: plan.warnings.into_iter().chain([message]).collect(),
+    }
+}
+
+fn excluded_report(excluded: Excluded) -> AgentReport {
+    let mut report = AgentReport::default();
+    let kind = match excluded {
+        Excluded::BoardPaused => {
+            report.set(
+                ConditionType::Paused,
+                ConditionStatus::True,
+                excluded.reason(),
+                excluded.message(),
+            );
+            return report;
+        }
+        _ => ConditionType::Registered,
+    };
+    report.set(ConditionType::Paused, ConditionStatus::False, "NotPaused", NOT_PAUSED);
+    report.set(kind, ConditionStatus::False, excluded.reason(), excluded.message());
+    report
+}

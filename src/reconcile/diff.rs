@@ -1,0 +1,228 @@
+//! The dry run: what `run` would do now, found by the same code and stopped before anything is written.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::memory::AgentMemory;
+use super::observe::{TokenFile, Workspace};
+use super::session::Session;
+use super::spec::{self, AgentSpec, Excluded, GatewaySpec};
+use super::world::Settings;
+use super::{agent, goal, tokens};
+use crate::gateway::{Connector, GatewayError, Target, probe};
+use crate::model::{AgentId, AgentPlan, FileName, GatewayId, GatewayPlan, GatewaySnapshot};
+use crate::plan::{AgentGoal, FilePolicy, ObservedFile, ObservedFiles, plan_agent, plan_gateway};
+use crate::render::TemplateSet;
+use crate::store::{Store, StoreError};
+
+/// What would change on one gateway.
+#[derive(Debug, Serialize)]
+pub struct GatewayDiff {
+    /// The gateway.
+    pub gateway: GatewayId,
+    /// Its display name.
+    pub name: String,
+    /// The config steps, as one patch.
+    pub config: GatewayPlan,
+    /// The agents for which anything would be written or said.
+    pub agents: Vec<AgentDiff>,
+    /// Why the gateway could not be looked at.
+    pub error: Option<String>,
+}
+
+/// What would change for one agent.
+#[derive(Debug, Serialize)]
+pub struct AgentDiff {
+    /// The agent's row.
+    pub agent: AgentId,
+    /// Its display name.
+    pub name: String,
+    /// Its id on the gateway.
+    pub gateway_agent_id: String,
+    /// The files that would be written.
+    pub files: Vec<FileDiff>,
+    /// What would happen to its token, if anything.
+    pub token: Option<String>,
+    /// Why it is not managed, or what would not be written and why.
+    pub notes: Vec<String>,
+    /// Why its workspace could not be looked at.
+    pub error: Option<String>,
+}
+
+/// What would change in one file. Tokens are redacted in both texts.
+#[derive(Debug, Serialize)]
+pub struct FileDiff {
+    /// The file.
+    pub file: FileName,
+    /// Why it would be written.
+    pub why: String,
+    /// What it holds; `None` if it does not exist or could not be read.
+    pub before: Option<String>,
+    /// What it would hold.
+    pub after: String,
+}
+
+impl GatewayDiff {
+    /// Whether anything would be written.
+    pub fn differs(&self) -> bool {
+        !self.config.is_empty() || self.agents.iter().any(AgentDiff::differs)
+    }
+
+    /// Whether anything could not be looked at.
+    pub fn failed(&self) -> bool {
+        self.error.is_some() || self.agents.iter().any(|agent| agent.error.is_some())
+    }
+}
+
+impl AgentDiff {
+    fn differs(&self) -> bool {
+        !self.files.is_empty() || self.token.is_some()
+    }
+}
+
+/// Finds what would change on a gateway now.
+pub async fn diff<S: Store, C: Connector>(
+    store: &S,
+    connector: &C,
+    templates: &TemplateSet,
+    settings: &Settings,
+    snapshot: GatewaySnapshot,
+) -> Result<GatewayDiff, StoreError> {
+    let spec = spec::derive(snapshot, templates.digest(), 0);
+    let mut diff = GatewayDiff {
+        gateway: spec.id(),
+        name: spec.snapshot.gateway.name.clone(),
+        config: GatewayPlan::default(),
+        agents: Vec::new(),
+        error: None,
+    };
+    for agent in &spec.agents {
+        if let Some(excluded) = agent.excluded
+            && excluded != Excluded::Deleting
+        {
+            diff.agents.push(AgentDiff::of(agent, [excluded.message().to_owned()]));
+        }
+    }
+    let session = match connect(connector, &spec).await {
+        Ok(session) => session,
+        Err(error) => {
+            diff.error = Some(error.to_string());
+            return Ok(diff);
+        }
+    };
+    let config = match session.client.config_get().await {
+        Ok(config) => config,
+        Err(error) => {
+            diff.error = Some(error.to_string());
+            return Ok(diff);
+        }
+    };
+    let goal = goal::gateway(&spec, &session.dialect, &std::collections::HashMap::new());
+    diff.config = plan_gateway(&goal.gateway, &config, &session.dialect);
+    for agent in spec.managed() {
+        let registered = config
+            .entry(&agent.gateway_agent_id)
+            .is_some_and(|entry| entry.workspace.as_deref() == Some(&agent.workspace));
+        match diff_agent(store, templates, settings, &spec, agent, &session, registered).await {
+            Ok(agent) if agent.differs() || !agent.notes.is_empty() => diff.agents.push(agent),
+            Ok(_) => {}
+            Err(agent::AgentFailure::Store(error)) => return Err(error),
+            Err(failure) => {
+                let mut failed = AgentDiff::of(agent, []);
+                failed.error = Some(failure.to_string());
+                diff.agents.push(failed);
+            }
+        }
+    }
+    session.client.close();
+    Ok(diff)
+}
+
+async fn connect<C: Connector>(connector: &C, spec: &GatewaySpec) -> Result<Session, GatewayError> {
+    let target = Target::of(&spec.snapshot.gateway);
+    let client = connector.connect(&target).await?;
+    let dialect = probe(&client).await?;
+    Ok(Session::new(client, dialect, target))
+}
+
+async fn diff_agent<S: Store>(
+    store: &S,
+    templates: &TemplateSet,
+    settings: &Settings,
+    spec: &GatewaySpec,
+    agent: &AgentSpec,
+    session: &Session,
+    registered: bool,
+) -> Result<AgentDiff, agent::AgentFailure> {
+    let rendered = goal::files(spec, agent, &session.dialect, templates, settings);
+    let names = || rendered.files.keys().copied();
+    let memory = AgentMemory::default();
+    let state = store.token_state(agent.row.id).await?;
+    let (observed, workspace, decided): (ObservedFiles, _, _) = if registered {
+        let workspace = Workspace::read(session, agent, names(), &memory, true).await?;
+        let decided = tokens::foresee(&state, &memory, &workspace).await?;
+        (
+            workspace.observed(names(), decided.token.as_ref()),
+            Some(workspace),
+            decided,
+        )
+    } else {
+        // The gateway does not know the agent, so nothing of its workspace can be read.
+        let none = names().map(|file| (file, ObservedFile::Missing)).collect();
+        let workspace = Workspace::unknown(TokenFile::Missing);
+        (none, None, tokens::foresee(&state, &memory, &workspace).await?)
+    };
+    let policy = FilePolicy {
+        is_main: agent.role.is_main(),
+        first_provisioning: agent.record.first_provisioned_at.is_none() && !registered,
+        has_token: decided.available,
+        ..FilePolicy::default()
+    };
+    let goal = AgentGoal {
+        files: &rendered.files,
+        policy,
+    };
+    let AgentPlan { files, warnings } = plan_agent(&goal, &observed, &session.dialect);
+    let mut diff = AgentDiff::of(agent, warnings);
+    if settings.withhold_existing_files && agent::existed_before_us(spec, agent) && !files.is_empty() {
+        diff.notes
+            .push("these files are withheld until --templates-dir and --base-url are given".into());
+    }
+    diff.notes.extend(
+        rendered
+            .errors
+            .iter()
+            .map(|error| format!("{}: {}", error.file, error.message)),
+    );
+    diff.notes.extend(goal::heartbeat_error(agent, &session.dialect));
+    diff.token = decided.change;
+    let before: BTreeMap<_, _> = files
+        .iter()
+        .filter_map(|step| Some((step.file, workspace.as_ref()?.text(step.file, decided.token.as_ref())?)))
+        .collect();
+    diff.files = files
+        .into_iter()
+        .map(|step| FileDiff {
+            before: before.get(&step.file).cloned(),
+            file: step.file,
+            why: step.why,
+            after: step.text,
+        })
+        .collect();
+    Ok(diff)
+}
+
+impl AgentDiff {
+    fn of(agent: &AgentSpec, notes: impl IntoIterator<Item = String>) -> Self {
+        Self {
+            agent: agent.row.id,
+            name: agent.row.name.clone(),
+            gateway_agent_id: agent.gateway_agent_id.to_string(),
+            files: Vec::new(),
+            token: None,
+            notes: notes.into_iter().collect(),
+            error: None,
+        }
+    }
+}

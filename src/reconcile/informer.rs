@@ -1,0 +1,308 @@
+//! Keeps the cache equal to the database, and enqueues what changed.
+//!
+//! A hint names a gateway; its rows are loaded and compared by digest with what was last seen, so a hint that announces nothing
+//! costs one read. A resync does the same for everything, and enqueues everything as well.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use secrecy::ExposeSecret;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::spec::{self, AgentSpec, GatewaySpec};
+use super::world::World;
+use crate::gateway::Connector;
+use crate::model::{Event, EventKind, GatewayId, GatewaySnapshot, ObjectRef};
+use crate::runtime::{BackoffPolicy, Discovery, Priority};
+use crate::store::{Hint, HintSource, Store, StoreError};
+
+/// How far a resync may deviate from its interval, so that replicas and restarts do not beat in time.
+const RESYNC_JITTER: f64 = 0.1;
+
+/// What has to be loaded.
+#[derive(Default)]
+struct Dirty {
+    everything: bool,
+    gateways: HashSet<GatewayId>,
+}
+
+impl Dirty {
+    fn add(&mut self, hint: Hint) {
+        match hint {
+            Hint::Gateway(id) => {
+                self.gateways.insert(id);
+            }
+            Hint::Everything => self.everything = true,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        !self.everything && self.gateways.is_empty()
+    }
+}
+
+impl<S: Store, C: Connector> World<S, C> {
+    /// Follows hints and resyncs until cancelled. `seed` is that of the jitter; `report` is told after every attempt whether
+    /// the database answered.
+    pub(super) async fn inform(
+        &self,
+        mut hints: impl HintSource,
+        seed: u64,
+        cancel: &CancellationToken,
+        report: impl Fn(Result<(), &StoreError>) + Send,
+    ) {
+        let mut dirty = Dirty {
+            everything: true,
+            ..Dirty::default()
+        };
+        let backoff = BackoffPolicy::default();
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut failures = 0;
+        let mut not_before = Instant::now();
+        let mut next_resync = self.next_resync(&mut rng);
+        loop {
+            if !dirty.is_empty() && Instant::now() >= not_before {
+                let result = self.load(&mut dirty).await;
+                report(result.as_ref().copied());
+                match result {
+                    Ok(()) => failures = 0,
+                    Err(error) => {
+                        failures += 1;
+                        let delay = backoff.delay(failures, &mut rng);
+                        tracing::warn!(%error, retry_in = ?delay, "cannot load desired state");
+                        not_before = Instant::now() + delay;
+                    }
+                }
+            }
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                hint = hints.next() => match hint {
+                    Ok(hint) => {
+                        dirty.add(hint);
+                        // Hints come in bursts; one load serves all that have arrived.
+                        while let Some(Ok(more)) = hints.next().now_or_never() {
+                            dirty.add(more);
+                        }
+                    }
+                    Err(error) => tracing::warn!(%error, "cannot listen for notifications; resyncs go on"),
+                },
+                () = tokio::time::sleep_until(next_resync) => {
+                    dirty.everything = true;
+                    next_resync = self.next_resync(&mut rng);
+                }
+                () = tokio::time::sleep_until(not_before), if !dirty.is_empty() => {}
+            }
+        }
+    }
+
+    fn next_resync(&self, rng: &mut StdRng) -> Instant {
+        let factor = 1.0 + rng.random_range(-RESYNC_JITTER..=RESYNC_JITTER);
+        Instant::now() + self.settings.resync_interval.mul_f64(factor)
+    }
+
+    /// Loads what is dirty; what could be loaded is dirty no longer.
+    async fn load(&self, dirty: &mut Dirty) -> Result<(), StoreError> {
+        if dirty.everything {
+            self.refresh_all().await?;
+            *dirty = Dirty::default();
+        }
+        for id in dirty.gateways.iter().copied().collect::<Vec<_>>() {
+            self.refresh(id).await?;
+            dirty.gateways.remove(&id);
+        }
+        Ok(())
+    }
+
+    /// Loads one gateway's rows and enqueues what changed.
+    async fn refresh(&self, id: GatewayId) -> Result<(), StoreError> {
+        match self.store.load_gateway(id).await? {
+            Some(snapshot) => self.accept(vec![snapshot], Discovery::Hint).await?,
+            None => self.forget_gateway(id).await?,
+        }
+        Ok(())
+    }
+
+    /// Loads everything and enqueues everything.
+    async fn refresh_all(&self) -> Result<(), StoreError> {
+        let fleet = self.store.load_fleet().await?;
+        let present: HashSet<_> = fleet.iter().map(|snapshot| snapshot.gateway.id).collect();
+        for spec in self.cache.gateways() {
+            if !present.contains(&spec.id()) {
+                self.forget_gateway(spec.id()).await?;
+            }
+        }
+        self.accept(fleet, Discovery::Resync).await?;
+        for spec in self.cache.gateways() {
+            self.gateway_queue.add(spec.id(), Priority::Resync);
+            for agent in &spec.agents {
+                self.agent_queue.add(agent.row.id, Priority::Resync);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes snapshots into the cache, counting generations, and enqueues what changed.
+    async fn accept(&self, snapshots: Vec<GatewaySnapshot>, source: Discovery) -> Result<(), StoreError> {
+        let environment = self.environment();
+        let revision = {
+            let mut state = self.state();
+            state.revision += 1;
+            state.revision
+        };
+        let mut specs: Vec<_> = snapshots
+            .into_iter()
+            .map(|snapshot| spec::derive(snapshot, &environment, revision))
+            .collect();
+        let changed: Vec<_> = specs.iter().flat_map(changed_digests).collect();
+        let generations: HashMap<_, _> = if changed.is_empty() {
+            HashMap::new()
+        } else {
+            self.store
+                .record_generations(&self.fence, &changed)
+                .await?
+                .into_iter()
+                .collect()
+        };
+        for spec in &mut specs {
+            if let Some(&generation) = generations.get(&ObjectRef::Gateway(spec.id())) {
+                spec.generation = generation;
+            }
+            for agent in &mut spec.agents {
+                if let Some(&generation) = generations.get(&ObjectRef::Agent(agent.row.id)) {
+                    Arc::make_mut(agent).generation = generation;
+                }
+            }
+        }
+        for spec in specs {
+            let spec = Arc::new(spec);
+            let old = self.cache.insert(Arc::clone(&spec));
+            self.enqueue_changes(&spec, old.as_deref(), source);
+            if let Some(old) = old {
+                self.report_vanished(&old).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn enqueue_changes(&self, new: &GatewaySpec, old: Option<&GatewaySpec>, source: Discovery) {
+        let token = |spec: &GatewaySpec| {
+            spec.snapshot
+                .gateway
+                .token
+                .as_ref()
+                .map(|token| token.expose_secret().to_owned())
+        };
+        if old.is_none_or(|old| old.roster_digest != new.roster_digest || token(old) != token(new)) {
+            self.metrics.discovered(source);
+            self.gateway_queue.add_fresh(new.id());
+        }
+        let before: HashMap<_, _> = old
+            .into_iter()
+            .flat_map(|old| &old.agents)
+            .map(|agent| (agent.row.id, agent))
+            .collect();
+        for agent in &new.agents {
+            let id = agent.row.id;
+            match before.get(&id) {
+                Some(old) if old.digest == agent.digest => {
+                    if self.needs_a_look(agent) {
+                        self.agent_queue.add(id, Priority::Change);
+                    }
+                }
+                _ => {
+                    self.metrics.discovered(source);
+                    if agent.record.spec_digest.as_ref() != Some(&agent.digest) {
+                        self.metrics.convergence.started(ObjectRef::Agent(id), Duration::ZERO);
+                    }
+                    self.agent_queue.add_fresh(id);
+                }
+            }
+        }
+    }
+
+    /// Whether columns that are no part of the spec, and that other programs write, differ from what we know.
+    fn needs_a_look(&self, agent: &AgentSpec) -> bool {
+        if agent.excluded.is_some() {
+            return false;
+        }
+        let state = self.state();
+        let known = state
+            .agents
+            .get(&agent.row.id)
+            .and_then(|memory| memory.token.as_ref())
+            .map(|known| &known.hash);
+        agent.row.token_hash.as_ref() != known || agent.row.session_key.as_ref() != Some(&agent.session_key)
+    }
+
+    /// Drops what is remembered of agents that are on no gateway any more, and says where they were left.
+    async fn report_vanished(&self, old: &GatewaySpec) -> Result<(), StoreError> {
+        let mut events = Vec::new();
+        for agent in &old.agents {
+            let id = agent.row.id;
+            if self.cache.agent(id).is_some() {
+                continue;
+            }
+            self.agent_queue.forget(&id);
+            self.metrics.convergence.forget(ObjectRef::Agent(id));
+            self.metrics.agents.forget(&id);
+            {
+                let mut state = self.state();
+                state.agents.remove(&id);
+                state.parked.remove(&id);
+                state.refused_heartbeats.remove(&id);
+            }
+            let on_gateway = self
+                .sessions
+                .get(old.id())
+                .is_some_and(|session| session.is_registered(&agent.gateway_agent_id));
+            if on_gateway {
+                events.push(Event {
+                    object: ObjectRef::Agent(id),
+                    kind: EventKind::Warning,
+                    reason: "RowDeleted".into(),
+                    message: format!(
+                        "The agent's row is gone; {} stays on gateway {} and is no longer managed. Set \
+                         delete_requested_at before deleting a row to have the agent removed.",
+                        agent.gateway_agent_id,
+                        old.id()
+                    ),
+                });
+            }
+        }
+        if events.is_empty() {
+            Ok(())
+        } else {
+            self.store.record_events(&self.fence, &events).await
+        }
+    }
+
+    /// Drops a gateway whose row is gone.
+    async fn forget_gateway(&self, id: GatewayId) -> Result<(), StoreError> {
+        self.sessions.remove(id);
+        self.gateway_queue.forget(&id);
+        self.metrics.gateways.forget(&id);
+        self.state().gateways.remove(&id);
+        if let Some(old) = self.cache.remove(id) {
+            self.report_vanished(&old).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The digests of a gateway and its agents that differ from the recorded ones.
+fn changed_digests(spec: &GatewaySpec) -> Vec<(ObjectRef, GatewayId, String)> {
+    let id = spec.id();
+    let own = (spec.snapshot.record.spec_digest.as_ref() != Some(&spec.digest))
+        .then(|| (ObjectRef::Gateway(id), id, spec.digest.clone()));
+    let agents = spec
+        .agents
+        .iter()
+        .filter(|agent| agent.record.spec_digest.as_ref() != Some(&agent.digest))
+        .map(|agent| (ObjectRef::Agent(agent.row.id), id, agent.digest.clone()));
+    own.into_iter().chain(agents).collect()
+}

@@ -1,0 +1,86 @@
+//! What is remembered of one agent between reconciles.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use secrecy::SecretString;
+
+use crate::model::{AgentRow, Conditions, FileName, FileStat, GatewayId};
+use crate::plan::ObservedFile;
+
+/// What a file's listing said when the file was read, so that an unchanged file is not read again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Fingerprint {
+    size: Option<u64>,
+    updated_at_ms: Option<f64>,
+}
+
+impl Fingerprint {
+    /// The fingerprint of a listed file; `None` if the listing says too little to tell a change by.
+    pub(super) fn of(stat: &FileStat) -> Option<Self> {
+        (!stat.missing && stat.size.is_some() && stat.updated_at_ms.is_some()).then_some(Self {
+            size: stat.size,
+            updated_at_ms: stat.updated_at_ms,
+        })
+    }
+}
+
+/// A file as it was last read.
+#[derive(Clone, Debug)]
+pub(super) struct RememberedFile {
+    pub(super) fingerprint: Fingerprint,
+    pub(super) file: ObservedFile,
+}
+
+/// A token that is known to belong to a hash.
+#[derive(Clone)]
+pub(super) struct KnownToken {
+    pub(super) token: SecretString,
+    /// The hash that it was verified against.
+    pub(super) hash: String,
+}
+
+/// The columns of an agent's row that we write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Columns {
+    pub(super) session_key: Option<String>,
+    pub(super) last_provision_error: Option<String>,
+    pub(super) status: String,
+}
+
+impl Columns {
+    /// As they were loaded.
+    pub(super) fn of(row: &AgentRow) -> Self {
+        Self {
+            session_key: row.session_key.clone(),
+            last_provision_error: row.last_provision_error.clone(),
+            status: row.status.clone(),
+        }
+    }
+}
+
+/// What is remembered of one agent.
+#[derive(Clone, Default)]
+pub(super) struct AgentMemory {
+    /// Its files, as last read; empty after any doubt.
+    pub(super) files: BTreeMap<FileName, RememberedFile>,
+    /// The token that was taken out of `files`: under another token they say nothing.
+    pub(super) files_token: Option<SecretString>,
+    /// Its token, once verified or promoted.
+    pub(super) token: Option<KnownToken>,
+    /// A token that was minted and is not the agent's yet, with its candidate's hash.
+    pub(super) minted: Option<KnownToken>,
+    /// The conditions last written.
+    pub(super) conditions: Option<Conditions>,
+    /// What we last made of the row's columns, and on top of which load of the row.
+    pub(super) columns: Option<(Columns, u64)>,
+    /// Since when the token file was seen not to hold a token that verifies, and as what (its digest): a repair waits until
+    /// both the file and the hash have stood still.
+    pub(super) token_file_unchanged_since: Option<([u8; 32], DateTime<Utc>)>,
+    /// The gateway that the database is known to hold as the agent's place.
+    pub(super) placed: Option<GatewayId>,
+    /// The gateway to whose roster we added it.
+    pub(super) registered_by_us: Option<GatewayId>,
+    /// The gateway on which its first provisioning is known to be complete.
+    pub(super) provisioned: Option<GatewayId>,
+}

@@ -1,0 +1,105 @@
+//! The live connections, one per gateway, and what was learnt over each.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use secrecy::ExposeSecret;
+
+use crate::gateway::{Client, Target};
+use crate::model::{Dialect, GatewayAgentId, GatewayId};
+
+/// A connection to a gateway.
+#[derive(Clone)]
+pub(super) struct Session {
+    /// The connection.
+    pub(super) client: Client,
+    /// What the gateway can do.
+    pub(super) dialect: Arc<Dialect>,
+    /// To what, and as whom, the connection was made: another target needs another connection.
+    target: Arc<Target>,
+    /// The agents that are in the roster as desired; empty until the gateway reconciler has seen its config.
+    registered: Arc<HashSet<GatewayAgentId>>,
+}
+
+impl Session {
+    /// A session over a fresh connection, before anything is known of the roster.
+    pub(super) fn new(client: Client, dialect: Dialect, target: Target) -> Self {
+        Self {
+            client,
+            dialect: Arc::new(dialect),
+            target: Arc::new(target),
+            registered: Arc::default(),
+        }
+    }
+
+    /// Whether the agent is in the roster as desired.
+    pub(super) fn is_registered(&self, agent: &GatewayAgentId) -> bool {
+        self.registered.contains(agent)
+    }
+
+    /// Whether this connection serves for that target.
+    pub(super) fn serves(&self, target: &Target) -> bool {
+        let secret = |target: &Target| target.token.as_ref().map(|token| token.expose_secret().to_owned());
+        self.target.url == target.url
+            && self.target.disable_device_pairing == target.disable_device_pairing
+            && self.target.allow_insecure_tls == target.allow_insecure_tls
+            && secret(&self.target) == secret(target)
+            && !self.client.is_closed()
+    }
+}
+
+impl Drop for Sessions {
+    /// A tenure that is dropped rather than ended closes its connections too: the tasks that watch them hold clients of
+    /// their own, which would keep the sockets open for as long as the gateway likes.
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// All sessions, by gateway.
+#[derive(Default)]
+pub(super) struct Sessions(Mutex<HashMap<GatewayId, Session>>);
+
+impl Sessions {
+    /// The gateway's session, if its connection is open.
+    pub(super) fn get(&self, gateway: GatewayId) -> Option<Session> {
+        self.lock()
+            .get(&gateway)
+            .filter(|session| !session.client.is_closed())
+            .cloned()
+    }
+
+    /// Puts a session in the place of the gateway's last one, which is closed.
+    pub(super) fn insert(&self, gateway: GatewayId, session: Session) {
+        let old = self.lock().insert(gateway, session);
+        if let Some(old) = old {
+            old.client.close();
+        }
+    }
+
+    /// Records which agents were seen in the roster as desired.
+    pub(super) fn set_registered(&self, gateway: GatewayId, agents: HashSet<GatewayAgentId>) {
+        if let Some(session) = self.lock().get_mut(&gateway) {
+            session.registered = Arc::new(agents);
+        }
+    }
+
+    /// Closes and forgets the gateway's session.
+    pub(super) fn remove(&self, gateway: GatewayId) {
+        if let Some(session) = self.lock().remove(&gateway) {
+            session.client.close();
+        }
+    }
+
+    /// Closes and forgets all sessions.
+    pub(super) fn clear(&self) {
+        for (_, session) in self.lock().drain() {
+            session.client.close();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<GatewayId, Session>> {
+        // Nothing is left half-done in here by a panic elsewhere.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,270 @@
+//! From a snapshot of rows to what each object's spec is: which agents can be managed at all, why the others can't, and
+//! the digests by which a change of a spec is told from a repetition.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::model::{
+    AgentId, AgentRecord, AgentRole, AgentRow, Board, GatewayAgentId, GatewayId, GatewaySnapshot, JsonColumn,
+    session_key, workspace_path,
+};
+
+/// Why an agent is not managed although its row exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Excluded {
+    /// Its board does not exist or has no gateway, or is on another one.
+    BoardNotFound,
+    /// Its board is paused.
+    BoardPaused,
+    /// Its removal was requested.
+    Deleting,
+    /// An older row has the same gateway agent id (a second lead of a board, a second main agent of a gateway).
+    Duplicate,
+    /// Its gateway's `workspace_root` is blank.
+    NoWorkspaceRoot,
+    /// The gateway's organisation has no owner for whom its main agent could be rendered.
+    NoOwner,
+}
+
+impl Excluded {
+    /// The reason for conditions.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::BoardNotFound => "BoardNotFound",
+            Self::BoardPaused => "BoardPaused",
+            Self::Deleting => "Deleting",
+            Self::Duplicate => "DuplicateAgent",
+            Self::NoWorkspaceRoot => "WorkspaceRootNotConfigured",
+            Self::NoOwner => "OwnerNotFound",
+        }
+    }
+
+    /// The message for conditions.
+    pub(super) fn message(self) -> &'static str {
+        match self {
+            Self::BoardNotFound => {
+                "Skipping agent: board not found for agent. Give its board a gateway_id, or the agent another board."
+            }
+            Self::BoardPaused => "The board is paused; a /resume in its chat continues.",
+            Self::Deleting => "The agent's removal was requested; it is no longer managed.",
+            Self::Duplicate => {
+                "An older agent has the same place on the gateway (a board has one lead, a gateway one main agent). \
+                 Remove this row, or make it a worker of a board."
+            }
+            Self::NoWorkspaceRoot => {
+                "The gateway's workspace_root is empty, so no workspace path can be derived. Set gateways.workspace_root."
+            }
+            Self::NoOwner => {
+                "The gateway's organisation has no member with the role owner, so the main agent's files cannot be \
+                 rendered. Add one to organization_members."
+            }
+        }
+    }
+}
+
+/// An agent's spec.
+#[derive(Clone, Debug)]
+pub(super) struct AgentSpec {
+    /// Its row.
+    pub row: AgentRow,
+    /// What it is for.
+    pub role: AgentRole,
+    /// Its id on the gateway.
+    pub gateway_agent_id: GatewayAgentId,
+    /// The key of its main session.
+    pub session_key: String,
+    /// Its workspace directory on the gateway; empty if it is excluded for want of a root.
+    pub workspace: String,
+    /// Why it is not managed, if it is not.
+    pub excluded: Option<Excluded>,
+    /// What we recorded about it.
+    pub record: AgentRecord,
+    /// Digest of all that its files and its roster entry depend on. Holds no secret.
+    pub digest: String,
+    /// Counts changes of the digest.
+    pub generation: i64,
+    /// Counts loads of the row: a greater one is newer.
+    pub revision: u64,
+}
+
+impl AgentSpec {
+    /// Whether the database holds this gateway as the agent's place.
+    pub(super) fn is_placed_on(&self, gateway: GatewayId) -> bool {
+        self.record
+            .placement
+            .as_ref()
+            .is_some_and(|(placed, _)| *placed == gateway)
+    }
+}
+
+/// A gateway's spec and those of its agents.
+#[derive(Clone, Debug)]
+pub(super) struct GatewaySpec {
+    /// The rows that it was made from. `agents` is moved into the field of that name here.
+    pub snapshot: GatewaySnapshot,
+    /// The agents, oldest first.
+    pub agents: Vec<Arc<AgentSpec>>,
+    /// Digest of the gateway's own spec. Holds no secret.
+    pub digest: String,
+    /// Counts changes of the digest.
+    pub generation: i64,
+    /// Digest of all that the gateway's config depends on: a change of it concerns the gateway reconciler.
+    pub roster_digest: String,
+}
+
+impl GatewaySpec {
+    /// The gateway's id.
+    pub(super) fn id(&self) -> GatewayId {
+        self.snapshot.gateway.id
+    }
+
+    /// The agents that are managed.
+    pub(super) fn managed(&self) -> impl Iterator<Item = &Arc<AgentSpec>> {
+        self.agents.iter().filter(|agent| agent.excluded.is_none())
+    }
+
+    /// The board of an agent.
+    pub(super) fn board(&self, agent: &AgentSpec) -> Option<&Board> {
+        agent.row.board_id.and_then(|id| self.snapshot.boards.get(&id))
+    }
+
+    /// The session key of the gateway's main agent, whether or not it has a row.
+    pub(super) fn main_session_key(&self) -> String {
+        let gateway = self.id();
+        session_key(&GatewayAgentId::derive(AgentRole::Main, AgentId(gateway.0), gateway))
+    }
+}
+
+/// Derives the specs from a snapshot. `environment` is a digest of what else every agent's files depend on: the template set
+/// and the base URL.
+///
+/// Generations are those recorded so far; whoever records a changed digest has to raise them. `revision` counts the loads.
+pub(super) fn derive(mut snapshot: GatewaySnapshot, environment: &str, revision: u64) -> GatewaySpec {
+    let rows = std::mem::take(&mut snapshot.agents);
+    let mut records = std::mem::take(&mut snapshot.agent_records);
+    let mut taken = HashSet::new();
+    let agents: Vec<_> = rows
+        .into_iter()
+        .map(|row| {
+            Arc::new(derive_agent(
+                &snapshot,
+                row,
+                &mut records,
+                &mut taken,
+                environment,
+                revision,
+            ))
+        })
+        .collect();
+    let roster: Vec<_> = agents
+        .iter()
+        .filter(|agent| agent.excluded.is_none())
+        .map(|agent| {
+            json!([
+                agent.gateway_agent_id,
+                agent.row.name,
+                agent.workspace,
+                column(&agent.row.heartbeat_config),
+            ])
+        })
+        .collect();
+    let gateway = &snapshot.gateway;
+    let own = json!([
+        gateway.organization_id,
+        gateway.name,
+        gateway.url,
+        gateway.workspace_root,
+        gateway.disable_device_pairing,
+        gateway.allow_insecure_tls,
+    ]);
+    let digest = digest(&own);
+    GatewaySpec {
+        roster_digest: self::digest(&json!([digest, roster])),
+        generation: snapshot.record.generation,
+        digest,
+        agents,
+        snapshot,
+    }
+}
+
+fn derive_agent(
+    snapshot: &GatewaySnapshot,
+    row: AgentRow,
+    records: &mut HashMap<AgentId, AgentRecord>,
+    taken: &mut HashSet<GatewayAgentId>,
+    environment: &str,
+    revision: u64,
+) -> AgentSpec {
+    let gateway = &snapshot.gateway;
+    let role = row.role();
+    let gateway_agent_id = row.gateway_agent_id(gateway.id);
+    let board = row.board_id.and_then(|id| snapshot.boards.get(&id));
+    let workspace = workspace_path(&gateway.workspace_root, &gateway_agent_id);
+    let excluded = if row.delete_requested_at.is_some() {
+        Some(Excluded::Deleting)
+    } else if row.board_id.is_some() && board.is_none_or(|board| board.gateway_id != Some(gateway.id)) {
+        Some(Excluded::BoardNotFound)
+    } else if !taken.insert(gateway_agent_id.clone()) {
+        Some(Excluded::Duplicate)
+    } else if board.is_some_and(|board| board.paused) {
+        Some(Excluded::BoardPaused)
+    } else if workspace.is_none() {
+        Some(Excluded::NoWorkspaceRoot)
+    } else if role.is_main() && snapshot.owner.is_none() {
+        Some(Excluded::NoOwner)
+    } else {
+        None
+    };
+    let digest = digest(&json!([
+        environment,
+        gateway.id,
+        gateway.workspace_root,
+        snapshot.owner,
+        board,
+        row.board_id,
+        row.name,
+        row.is_board_lead,
+        column(&row.heartbeat_config),
+        column(&row.identity_profile),
+        row.identity_template,
+        row.soul_template,
+        row.delete_requested_at.is_some(),
+        excluded.map(Excluded::reason),
+    ]));
+    let record = records.remove(&row.id).unwrap_or_default();
+    AgentSpec {
+        session_key: session_key(&gateway_agent_id),
+        workspace: workspace.unwrap_or_default(),
+        generation: record.generation,
+        role,
+        gateway_agent_id,
+        excluded,
+        record,
+        digest,
+        revision,
+        row,
+    }
+}
+
+/// A JSON column as a value that tells NULL, a value and a broken one apart.
+fn column(column: &JsonColumn) -> Value {
+    match column {
+        None => Value::Null,
+        Some(Ok(value)) => json!([value]),
+        Some(Err(error)) => json!({"error": error}),
+    }
+}
+
+/// Hex SHA-256 of a value's canonical text (objects are ordered by key).
+fn digest(value: &Value) -> String {
+    Sha256::digest(value.to_string())
+        .iter()
+        .fold(String::with_capacity(64), |mut hex, byte| {
+            use std::fmt::Write;
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
+}

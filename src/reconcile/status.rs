@@ -1,0 +1,407 @@
+//! From what was observed to conditions, events and the columns of the rows; written only where something changed.
+
+use super::gateway::{UNAUTHORIZED_PAUSE, session_lost};
+use super::memory::Columns;
+use super::spec::{AgentSpec, Excluded, GatewaySpec};
+use super::world::World;
+use crate::gateway::{Connector, ErrorClass, GatewayError};
+use crate::model::{ConditionStatus, ConditionType, Conditions, ConfigChange, Event, EventKind, GatewayId, ObjectRef};
+use crate::runtime::ReconcileError;
+use crate::store::{AgentStatusWrite, GatewayStatusWrite, Store, StoreError};
+
+/// Messages in conditions are cut at this many characters: a gateway's answer may be of any length.
+const MAX_MESSAGE: usize = 1000;
+
+/// A gateway that could be looked at, and whose config holds what it should.
+#[derive(Debug)]
+pub(super) struct GatewayOutcome {
+    pub(super) server_version: String,
+    pub(super) protocol: u32,
+    /// How much was left for another patch.
+    pub(super) deferred: usize,
+    /// What the gateway does not know and what was left out for it.
+    pub(super) warnings: Vec<String>,
+}
+
+/// How far a look at a gateway came.
+#[derive(Debug)]
+pub(super) enum GatewayFailure {
+    /// No connection.
+    Connect(GatewayError),
+    /// Connected; what it can do could not be learnt.
+    Probe(GatewayError),
+    /// Its config could not be read or written.
+    Config(GatewayError),
+    /// It found the patch invalid; nothing was written.
+    PatchRefused(GatewayError),
+    /// It took the patch and does not hold what the patch said.
+    NotKept(String),
+    /// It restarts, as predicted.
+    Restarting,
+    /// The database failed.
+    Store(StoreError),
+    /// The tenure ended.
+    Cancelled,
+}
+
+impl GatewayFailure {
+    pub(super) fn not_kept(gateway: GatewayId, count: usize, first: &ConfigChange) -> Self {
+        let first = serde_json::to_string(first).unwrap_or_default();
+        Self::NotKept(format!(
+            "gateway {gateway} took the patch but does not hold {count} of its changes, the first is {first}; \
+             something else may be writing its config"
+        ))
+    }
+
+    /// The error that the work queue is told.
+    pub(super) fn into_error(self) -> ReconcileError {
+        let (message, at_least) = match self {
+            Self::Connect(error) | Self::Probe(error) | Self::Config(error) | Self::PatchRefused(error) => {
+                let pause = if is_unauthorized(&error) {
+                    Some(UNAUTHORIZED_PAUSE)
+                } else {
+                    error.retry_after()
+                };
+                (error.to_string(), pause)
+            }
+            Self::NotKept(message) => (message, None),
+            Self::Restarting => ("the gateway restarts to apply its config".into(), None),
+            Self::Store(error) => (error.to_string(), None),
+            Self::Cancelled => ("cancelled".into(), None),
+        };
+        match at_least {
+            Some(pause) => ReconcileError::new(message).retry_after(pause),
+            None => ReconcileError::new(message),
+        }
+    }
+}
+
+/// A condition about to be set.
+pub(super) type Finding = (ConditionType, ConditionStatus, &'static str, String);
+
+/// What a look at an agent found.
+#[derive(Debug, Default)]
+pub(super) struct AgentReport {
+    pub(super) findings: Vec<Finding>,
+}
+
+impl AgentReport {
+    pub(super) fn set(
+        &mut self,
+        kind: ConditionType,
+        status: ConditionStatus,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) {
+        self.findings.push((kind, status, reason, message.into()));
+    }
+
+    /// The first finding that keeps the agent from being ready.
+    fn obstacle(&self) -> Option<&Finding> {
+        self.findings.iter().find(|(kind, status, ..)| match kind {
+            ConditionType::Paused => *status == ConditionStatus::True,
+            _ => *status != ConditionStatus::True,
+        })
+    }
+}
+
+impl<S: Store, C: Connector> World<S, C> {
+    /// Writes a gateway's status if it changed.
+    pub(super) async fn report_gateway(
+        &self,
+        spec: &GatewaySpec,
+        outcome: &Result<GatewayOutcome, GatewayFailure>,
+    ) -> Result<(), ReconcileError> {
+        if matches!(outcome, Err(GatewayFailure::Cancelled | GatewayFailure::Store(_))) {
+            return Ok(());
+        }
+        let id = spec.id();
+        let record = &spec.snapshot.record;
+        let last = self
+            .state()
+            .gateways
+            .get(&id)
+            .cloned()
+            .unwrap_or_else(|| GatewayStatusWrite {
+                conditions: record.conditions.clone(),
+                server_version: record.server_version.clone(),
+                protocol: record.protocol,
+            });
+        let mut write = last.clone();
+        let now = self.now();
+        for (kind, status, reason, message) in gateway_findings(spec, outcome) {
+            write
+                .conditions
+                .set(kind, status, reason, clip(&message), spec.generation, now);
+        }
+        if let Ok(outcome) = outcome {
+            write.server_version = Some(outcome.server_version.clone());
+            write.protocol = i32::try_from(outcome.protocol).ok();
+        }
+        self.metrics.gateways.record(id, &write.conditions);
+        if write != last {
+            self.store
+                .write_gateway_status(&self.fence, id, &write)
+                .await
+                .map_err(ReconcileError::from_error)?;
+            let event = transition(ObjectRef::Gateway(id), &last.conditions, &write.conditions);
+            self.state().gateways.insert(id, write);
+            if let Some(event) = event {
+                self.store
+                    .record_events(&self.fence, &[event])
+                    .await
+                    .map_err(ReconcileError::from_error)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes an agent's status if it changed, in our record and in its row.
+    pub(super) async fn report_agent(&self, agent: &AgentSpec, report: AgentReport) -> Result<(), ReconcileError> {
+        let id = agent.row.id;
+        let (before, known) = {
+            let state = self.state();
+            let memory = state.agents.get(&id);
+            let conditions = memory.and_then(|memory| memory.conditions.clone());
+            // Our own writes are newer than the row as it was loaded before them.
+            let columns = memory.and_then(|memory| memory.columns.clone());
+            let columns = columns
+                .filter(|(_, revision)| *revision == agent.revision)
+                .map(|(columns, _)| columns);
+            (
+                conditions.unwrap_or_else(|| agent.record.conditions.clone()),
+                columns.unwrap_or_else(|| Columns::of(&agent.row)),
+            )
+        };
+        let mut conditions = before.clone();
+        let now = self.now();
+        let ready = match report.obstacle() {
+            None => (
+                ConditionType::Ready,
+                ConditionStatus::True,
+                "Converged",
+                "everything is as desired".to_owned(),
+            ),
+            Some((kind, _, reason, message)) => (
+                ConditionType::Ready,
+                ConditionStatus::False,
+                *reason,
+                format!("{kind}: {message}"),
+            ),
+        };
+        let is_ready = ready.1 == ConditionStatus::True;
+        let problem = (!is_ready).then(|| clip(&format!("{}: {}", ready.2, ready.3)));
+        for (kind, status, reason, message) in report.findings.into_iter().chain([ready]) {
+            conditions.set(kind, status, reason, clip(&message), agent.generation, now);
+        }
+        self.metrics.agents.record(id, &conditions);
+        let mut want = known.clone();
+        match agent.excluded {
+            // Nothing of a row that is not managed is ours to set, but the reason why it is not is worth a word in it.
+            Some(Excluded::BoardPaused | Excluded::Deleting) => {}
+            Some(_) => want.last_provision_error = problem,
+            None => {
+                want.session_key = Some(agent.session_key.clone());
+                want.last_provision_error = problem;
+                // A row that another program left in a phase, although the agent has been seen and nothing is left to do.
+                let in_phase = matches!(known.status.as_str(), "provisioning" | "updating");
+                if is_ready && in_phase && agent.row.last_seen_at.is_some() {
+                    "online".clone_into(&mut want.status);
+                }
+            }
+        }
+        let write = AgentStatusWrite {
+            session_key: want
+                .session_key
+                .clone()
+                .filter(|_| want.session_key != known.session_key),
+            last_provision_error: (want.last_provision_error != known.last_provision_error)
+                .then(|| want.last_provision_error.clone()),
+            status: (want.status != known.status).then(|| want.status.clone()),
+            conditions,
+        };
+        if write.conditions == before && !write.projects() {
+            return Ok(());
+        }
+        let event = transition(ObjectRef::Agent(id), &before, &write.conditions);
+        let corrected = write.session_key.as_ref().and(known.session_key.as_ref());
+        let events: Vec<_> = event
+            .into_iter()
+            .chain(corrected.map(|had| session_corrected(agent, had)))
+            .collect();
+        let written = self.store.write_agent_status(&self.fence, id, &write).await;
+        {
+            // The record is written before the row's columns, which another program may hold.
+            let mut state = self.state();
+            let memory = state.agents.entry(id).or_default();
+            if matches!(written, Ok(()) | Err(StoreError::LockTimeout(_))) {
+                memory.conditions = Some(write.conditions);
+            }
+            if written.is_ok() {
+                memory.columns = Some((want, agent.revision));
+            }
+        }
+        written.map_err(ReconcileError::from_error)?;
+        if !events.is_empty() {
+            self.store
+                .record_events(&self.fence, &events)
+                .await
+                .map_err(ReconcileError::from_error)?;
+        }
+        Ok(())
+    }
+}
+
+fn session_corrected(agent: &AgentSpec, had: &str) -> Event {
+    Event {
+        object: ObjectRef::Agent(agent.row.id),
+        kind: EventKind::Warning,
+        reason: "SessionKeyCorrected".into(),
+        message: clip(&format!(
+            "openclaw_session_id was {had:?}; session keys are derived from ids, it is {:?} now",
+            agent.session_key
+        )),
+    }
+}
+
+/// The event that goes with a change of `Ready`, in status or in reason.
+fn transition(object: ObjectRef, before: &Conditions, after: &Conditions) -> Option<Event> {
+    let ready = after.get(ConditionType::Ready)?;
+    let old = before.get(ConditionType::Ready);
+    if old.is_some_and(|old| old.status == ready.status && old.reason == ready.reason) {
+        return None;
+    }
+    let kind = if ready.status == ConditionStatus::True {
+        EventKind::Normal
+    } else {
+        EventKind::Warning
+    };
+    Some(Event {
+        object,
+        kind,
+        reason: ready.reason.clone(),
+        message: ready.message.clone(),
+    })
+}
+
+/// The conditions that a look at a gateway gives.
+fn gateway_findings(spec: &GatewaySpec, outcome: &Result<GatewayOutcome, GatewayFailure>) -> Vec<Finding> {
+    use ConditionStatus::{False, True, Unknown};
+    use ConditionType::{Authorized, Compatible, ConfigSynced, Reachable, Ready};
+    let ok = |kind, reason, message: &str| (kind, True, reason, message.to_owned());
+    let reached = || ok(Reachable, "Connected", "a connection is open");
+    let authorized = || {
+        ok(
+            Authorized,
+            "ScopesGranted",
+            "the token was accepted and the needed scopes were granted",
+        )
+    };
+    let failed = |kind, reason: &'static str, message: String| {
+        let ready = (Ready, False, reason, format!("{kind}: {message}"));
+        [(kind, False, reason, message), ready]
+    };
+    let unknown = |kinds: &[ConditionType]| -> Vec<Finding> {
+        kinds
+            .iter()
+            .map(|&kind| {
+                (
+                    kind,
+                    Unknown,
+                    "NotObserved",
+                    "an earlier condition does not hold".into(),
+                )
+            })
+            .collect()
+    };
+    let mut findings = Vec::new();
+    match outcome {
+        Ok(outcome) => {
+            findings.extend([reached(), authorized()]);
+            findings.push(if outcome.warnings.is_empty() {
+                ok(
+                    Compatible,
+                    "DialectKnown",
+                    "everything that is desired can be expressed on this gateway",
+                )
+            } else {
+                ok(Compatible, "SomethingLeftOut", &outcome.warnings.join("; "))
+            });
+            let held_back = spec.agents.iter().find_map(|agent| {
+                let excluded = agent.excluded?;
+                matches!(excluded, Excluded::NoOwner | Excluded::NoWorkspaceRoot).then_some(excluded)
+            });
+            match held_back {
+                Some(excluded) => {
+                    findings.extend(failed(ConfigSynced, excluded.reason(), excluded.message().to_owned()));
+                }
+                None if outcome.deferred > 0 => {
+                    let message = format!("{} agents wait for the next patch", outcome.deferred);
+                    findings.extend(failed(ConfigSynced, "Patching", message));
+                }
+                None => findings.extend([
+                    ok(ConfigSynced, "ReadBackEqual", "the config holds what the rows say"),
+                    ok(Ready, "Converged", "everything is as desired"),
+                ]),
+            }
+        }
+        Err(GatewayFailure::Connect(error)) if is_unauthorized(error) => {
+            findings.push(reached());
+            findings.extend(failed(Authorized, error.reason(), error.to_string()));
+            findings.extend(unknown(&[Compatible, ConfigSynced]));
+        }
+        Err(GatewayFailure::Connect(error)) if error.class() == ErrorClass::IncompatibleProtocol => {
+            findings.push(reached());
+            findings.extend(failed(Compatible, error.reason(), error.to_string()));
+            findings.extend(unknown(&[Authorized, ConfigSynced]));
+        }
+        Err(GatewayFailure::Probe(error)) if !session_lost(error) => {
+            findings.extend([reached(), authorized()]);
+            findings.extend(failed(Compatible, error.reason(), error.to_string()));
+            findings.extend(unknown(&[ConfigSynced]));
+        }
+        Err(GatewayFailure::Connect(error) | GatewayFailure::Probe(error)) => {
+            findings.extend(failed(Reachable, error.reason(), error.to_string()));
+            findings.extend(unknown(&[Authorized, Compatible, ConfigSynced]));
+        }
+        Err(GatewayFailure::Config(error)) if session_lost(error) => {
+            findings.extend(failed(Reachable, error.reason(), error.to_string()));
+            findings.extend(unknown(&[ConfigSynced]));
+        }
+        Err(GatewayFailure::Restarting) => {
+            let message = "the gateway restarts to apply its config".to_owned();
+            findings.extend(failed(Reachable, "Restarting", message));
+            findings.extend(unknown(&[ConfigSynced]));
+        }
+        Err(GatewayFailure::Config(error)) => {
+            findings.extend([reached(), authorized()]);
+            findings.extend(failed(ConfigSynced, error.reason(), error.to_string()));
+        }
+        Err(GatewayFailure::PatchRefused(error)) => {
+            findings.extend([reached(), authorized()]);
+            findings.extend(failed(ConfigSynced, "PatchRefused", error.to_string()));
+        }
+        Err(GatewayFailure::NotKept(message)) => {
+            findings.extend([reached(), authorized()]);
+            findings.extend(failed(ConfigSynced, "NotKept", message.clone()));
+        }
+        Err(GatewayFailure::Store(_) | GatewayFailure::Cancelled) => {}
+    }
+    findings
+}
+
+/// Whether the gateway was reached and does not let us in.
+fn is_unauthorized(error: &GatewayError) -> bool {
+    matches!(
+        error.class(),
+        ErrorClass::Unauthorized | ErrorClass::PairingRequired | ErrorClass::MissingScope
+    )
+}
+
+/// Cuts a text that came from outside to a length that fits a condition.
+pub(super) fn clip(text: &str) -> String {
+    match text.char_indices().nth(MAX_MESSAGE) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}

@@ -1,0 +1,366 @@
+//! Settling an agent's token before its files are written: the decision is `token`'s, the reads and writes are here.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use secrecy::{ExposeSecret, SecretString};
+
+use super::agent::AgentFailure;
+use super::memory::AgentMemory;
+use super::observe::{TokenFile, Workspace};
+use super::spec::AgentSpec;
+use super::world::World;
+use crate::gateway::Connector;
+use crate::model::ConditionStatus;
+use crate::store::{Candidate, Store, TokenState};
+use crate::token::{self, Extracted, MemoryToken, MintReason, TokenDecision, TokenInput, VerifiedPair};
+
+/// How long a candidate that was not promoted is kept: longer than any write can be under way, its connection's death included.
+const CANDIDATE_LIFETIME: TimeDelta = TimeDelta::minutes(10);
+
+/// Stands for the digest of a token file that does not exist.
+const MISSING: [u8; 32] = [0; 32];
+
+/// Whether a token may be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Minting {
+    /// It may.
+    Allowed,
+    /// No file of this agent may be written.
+    Withheld,
+    /// No file of this agent would hold it.
+    NoPlace,
+}
+
+/// A candidate that becomes the agent's token once the file is seen to hold it.
+pub(super) struct Promotion {
+    pub(super) candidate: Candidate,
+    /// What the row's hash must still be.
+    pub(super) expected_current: Option<String>,
+    /// The file holds it already.
+    pub(super) in_file: bool,
+}
+
+/// What is known of an agent's token, and what it is used for.
+pub(super) struct TokenUse {
+    /// The token that files are compared and written with; files that hold one are not written without it.
+    pub(super) token: Option<SecretString>,
+    /// The row's hash, if the token verified against it.
+    pub(super) verified_hash: Option<String>,
+    /// The candidate to promote.
+    pub(super) promote: Option<Promotion>,
+    /// The condition `TokenValid`.
+    pub(super) status: ConditionStatus,
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+    /// When to look again.
+    pub(super) requeue: Option<Duration>,
+}
+
+impl TokenUse {
+    fn valid(token: SecretString, hash: Option<String>, promote: Option<Promotion>) -> Self {
+        Self {
+            token: Some(token),
+            verified_hash: hash,
+            promote,
+            status: ConditionStatus::True,
+            reason: "Verified",
+            message: "the token in the agent's file belongs to the stored hash".into(),
+            requeue: None,
+        }
+    }
+
+    /// Something is wrong with the token: files are compared with what was found and none that holds a token is written.
+    fn invalid(reason: &'static str, message: String, requeue: Option<Duration>) -> Self {
+        Self {
+            token: None,
+            verified_hash: None,
+            promote: None,
+            status: ConditionStatus::False,
+            reason,
+            message,
+            requeue,
+        }
+    }
+}
+
+impl<S: Store, C: Connector> World<S, C> {
+    /// Finds the token that the agent's files are to be written with; mints one, and stores its hash as a candidate, if the
+    /// agent has none that counts and one can be written.
+    pub(super) async fn settle_token(
+        &self,
+        agent: &AgentSpec,
+        memory: &AgentMemory,
+        workspace: &Workspace,
+        minting: Minting,
+    ) -> Result<TokenUse, AgentFailure> {
+        let id = agent.row.id;
+        if let (TokenFile::Unchanged, Some(known)) = (&workspace.token_file, &memory.token)
+            && agent.row.token_hash.as_ref() == Some(&known.hash)
+        {
+            return Ok(TokenUse::valid(known.token.clone(), Some(known.hash.clone()), None));
+        }
+        let state = self.store.token_state(id).await?;
+        let decision = decide(&state, memory, workspace, self.unchanged_for(agent, &state, workspace)).await?;
+        let current = state.current_hash.clone();
+        match decision {
+            TokenDecision::Valid { token, newly_verified } => {
+                self.drop_stale_candidates(agent, &state).await?;
+                if let (true, Some(hash)) = (newly_verified && token::is_minted_form(token.expose_secret()), &current) {
+                    let fingerprint = token::fingerprint(token.expose_secret());
+                    self.store
+                        .remember_verified(&self.fence, id, hash, &fingerprint)
+                        .await?;
+                }
+                Ok(TokenUse::valid(token, current, None))
+            }
+            TokenDecision::Restore { token } => Ok(TokenUse::valid(token, current, None)),
+            TokenDecision::Promote {
+                token,
+                candidate_hash,
+                replaces,
+            } => {
+                let promotion = promotion(&state, &candidate_hash, replaces, true)?;
+                Ok(TokenUse::valid(token, None, Some(promotion)))
+            }
+            TokenDecision::Resume { token, candidate_hash } => {
+                let promotion = promotion(&state, &candidate_hash, current, false)?;
+                Ok(TokenUse::valid(token, None, Some(promotion)))
+            }
+            TokenDecision::Mint { reason } if minting != Minting::Allowed => Ok(match minting {
+                Minting::NoPlace => TokenUse::invalid(
+                    "NoPlaceForToken",
+                    format!(
+                        "{reason}, and none is made: the file that holds the token could not be rendered, or its template has \
+                         no line AUTH_TOKEN={{{{ auth_token }}}}"
+                    ),
+                    None,
+                ),
+                _ => TokenUse::invalid(
+                    "Withheld",
+                    format!("{reason}; files are withheld, so none is made"),
+                    None,
+                ),
+            }),
+            TokenDecision::Mint { reason } => self.mint(agent, current, reason).await,
+            TokenDecision::Wait {
+                remaining,
+                problem,
+                message,
+            } => {
+                self.store.note_mismatch(&self.fence, id, current.as_deref()).await?;
+                Ok(TokenUse::invalid(problem.reason(), message, Some(remaining)))
+            }
+            TokenDecision::Invalid { problem, message } => Ok(TokenUse::invalid(problem.reason(), message, None)),
+        }
+    }
+
+    /// Drops candidates that nobody can need any more: no write from that long ago is still on its way.
+    async fn drop_stale_candidates(&self, agent: &AgentSpec, state: &TokenState) -> Result<(), AgentFailure> {
+        let now = self.now();
+        let stale = |candidate: &Candidate| {
+            Some(&candidate.hash) != state.current_hash.as_ref() && now - candidate.created_at > CANDIDATE_LIFETIME
+        };
+        let others = state
+            .candidates
+            .iter()
+            .filter(|candidate| Some(&candidate.hash) != state.current_hash.as_ref())
+            .count();
+        if others > 0 && state.candidates.iter().filter(|candidate| stale(candidate)).count() == others {
+            self.store.drop_candidates(&self.fence, agent.row.id).await?;
+        }
+        Ok(())
+    }
+
+    async fn mint(
+        &self,
+        agent: &AgentSpec,
+        current: Option<String>,
+        reason: MintReason,
+    ) -> Result<TokenUse, AgentFailure> {
+        tracing::info!(agent = %agent.row.id, %reason, "minting a token");
+        let token = token::mint();
+        let hash = {
+            let (token, format) = (token.clone(), self.settings.token_format);
+            blocking(move || token::hash(&token, format))
+                .await?
+                .map_err(|error| AgentFailure::Token(error.to_string()))?
+        };
+        let candidate = Candidate {
+            token_sha256: token::fingerprint(token.expose_secret()),
+            hash,
+            replaces: current.clone(),
+            created_at: self.now(),
+        };
+        // Committed before any write: whatever becomes of the write, the file's token has a hash in the database.
+        self.store.add_candidate(&self.fence, agent.row.id, &candidate).await?;
+        // Remembered, so that a write that fails is tried again with the same token.
+        self.state().agents.entry(agent.row.id).or_default().minted = Some(super::memory::KnownToken {
+            token: token.clone(),
+            hash: candidate.hash.clone(),
+        });
+        let promotion = Promotion {
+            candidate,
+            expected_current: current,
+            in_file: false,
+        };
+        Ok(TokenUse::valid(token, None, Some(promotion)))
+    }
+
+    /// For how long hash and file have both stood still while they did not match.
+    fn unchanged_for(&self, agent: &AgentSpec, state: &TokenState, workspace: &Workspace) -> Duration {
+        let (tokens, digest) = match &workspace.token_file {
+            TokenFile::Read { extracted, digest } => (!extracted.tokens().is_empty(), *digest),
+            TokenFile::Missing => (false, MISSING),
+            TokenFile::Unchanged => (true, MISSING),
+        };
+        if !tokens && !self.settings.second_writer {
+            // Nobody else could be about to write the file.
+            return Duration::MAX;
+        }
+        let now = self.now();
+        let file_since = {
+            let mut world = self.state();
+            let since = &mut world.agents.entry(agent.row.id).or_default().token_file_unchanged_since;
+            match since {
+                Some((seen, since)) if *seen == digest => *since,
+                _ => {
+                    *since = Some((digest, now));
+                    now
+                }
+            }
+        };
+        let Some(hash_since) = state.hash_unchanged_since else {
+            return Duration::ZERO;
+        };
+        (now - hash_since.max(file_since)).to_std().unwrap_or_default()
+    }
+}
+
+/// What would become of a token, if it were settled now.
+pub(super) struct Foreseen {
+    /// The token that the files hold.
+    pub(super) token: Option<SecretString>,
+    /// Whether files that hold a token could be written.
+    pub(super) available: bool,
+    /// What would happen to the token, if anything.
+    pub(super) change: Option<String>,
+}
+
+/// Finds what [`World::settle_token`] would do, without doing it.
+pub(super) async fn foresee(
+    state: &TokenState,
+    memory: &AgentMemory,
+    workspace: &Workspace,
+) -> Result<Foreseen, AgentFailure> {
+    Ok(match decide(state, memory, workspace, Duration::MAX).await? {
+        TokenDecision::Valid { token, .. } | TokenDecision::Restore { token } => Foreseen {
+            token: Some(token),
+            available: true,
+            change: None,
+        },
+        TokenDecision::Promote { token, .. } | TokenDecision::Resume { token, .. } => Foreseen {
+            token: Some(token),
+            available: true,
+            change: Some("a token that was begun would be completed".into()),
+        },
+        TokenDecision::Mint { reason } => Foreseen {
+            token: None,
+            available: true,
+            change: Some(format!("a new token would be made: {reason}")),
+        },
+        TokenDecision::Wait { message, .. } | TokenDecision::Invalid { message, .. } => Foreseen {
+            token: None,
+            available: false,
+            change: Some(message),
+        },
+    })
+}
+
+/// Lets `token` decide, where blocking is allowed if keys have to be derived.
+async fn decide(
+    state: &TokenState,
+    memory: &AgentMemory,
+    workspace: &Workspace,
+    unchanged_for: Duration,
+) -> Result<TokenDecision, AgentFailure> {
+    let observed = match &workspace.token_file {
+        TokenFile::Read { extracted, .. } => Some(extracted.clone()),
+        TokenFile::Missing => None,
+        TokenFile::Unchanged => memory.token.as_ref().map(|known| Extracted::One(known.token.clone())),
+    };
+    let candidates: Vec<_> = state
+        .candidates
+        .iter()
+        .rev()
+        .map(|candidate| token::Candidate {
+            hash: candidate.hash.clone(),
+            replaces: candidate.replaces.clone(),
+        })
+        .collect();
+    // A candidate that was written and one that verified are found by their fingerprints: no key is derived for ours.
+    let tokens = observed.as_ref().map(Extracted::tokens).unwrap_or_default();
+    let by_fingerprint = tokens.iter().find_map(|token| {
+        let fingerprint = token::fingerprint(token.expose_secret());
+        let candidate = state
+            .candidates
+            .iter()
+            .find(|candidate| candidate.token_sha256 == fingerprint)?;
+        Some(super::memory::KnownToken {
+            token: token.clone(),
+            hash: candidate.hash.clone(),
+        })
+    });
+    let known = match (&memory.token, &memory.minted, by_fingerprint) {
+        (_, _, Some(known)) => Some(known),
+        (Some(known), _, _) if Some(&known.hash) == state.current_hash.as_ref() => Some(known.clone()),
+        (_, Some(known), _) => Some(known.clone()),
+        (known, ..) => known.clone(),
+    };
+    let state = state.clone();
+    let run = move || {
+        let input = TokenInput {
+            current_hash: state.current_hash.as_deref(),
+            candidates: &candidates,
+            verified: state.verified.as_ref().map(|pair| VerifiedPair {
+                fingerprint: &pair.token_sha256,
+                hash: &pair.hash,
+            }),
+            observed: observed.as_ref(),
+            memory: known.as_ref().map(|known| MemoryToken {
+                token: &known.token,
+                hash: &known.hash,
+            }),
+            unchanged_for,
+            repair_auto: true,
+        };
+        token::decide(&input, token::verify)
+    };
+    blocking(run).await
+}
+
+/// Runs what takes CPU where it holds nothing up.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, AgentFailure> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| AgentFailure::Token(error.to_string()))
+}
+
+fn promotion(
+    state: &TokenState,
+    hash: &str,
+    expected_current: Option<String>,
+    in_file: bool,
+) -> Result<Promotion, AgentFailure> {
+    let candidate = state
+        .candidates
+        .iter()
+        .find(|candidate| candidate.hash == hash)
+        .cloned();
+    let candidate = candidate.ok_or_else(|| AgentFailure::Token("a decision named an unknown candidate".into()))?;
+    Ok(Promotion {
+        candidate,
+        expected_current,
+        in_file,
+    })
+}

@@ -1,0 +1,128 @@
+//! What the reconcilers share for as long as this process owns the fleet.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::cache::Cache;
+use super::memory::AgentMemory;
+use super::session::Sessions;
+use crate::model::{AgentId, GatewayId};
+use crate::render::TemplateSet;
+use crate::runtime::{FleetMetrics, WorkQueue};
+use crate::store::{Fence, GatewayStatusWrite};
+use crate::token::HashFormat;
+
+/// Tells the time of day. Handed in, so that tests can run under a paused clock.
+pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
+
+/// What the operator chose.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The base URL that agents call, as it is rendered into their files.
+    pub base_url: String,
+    /// How new tokens are hashed.
+    pub token_format: HashFormat,
+    /// Another program's backend owns the tables, and templates and base URL were not both given explicitly: no file of an
+    /// agent that existed before us may be written.
+    pub withhold_existing_files: bool,
+    /// Another program writes tokens too.
+    pub second_writer: bool,
+    /// How often everything is looked at although nothing announced a change.
+    pub resync_interval: Duration,
+}
+
+/// What one tenure of the fleet works with. A new tenure starts with a new world: nothing that was remembered under an
+/// earlier lease is trusted.
+pub(super) struct World<S, C> {
+    /// The database.
+    pub store: Arc<S>,
+    /// How gateways are reached.
+    pub connector: Arc<C>,
+    /// The templates.
+    pub templates: Arc<TemplateSet>,
+    /// What the operator chose.
+    pub settings: Settings,
+    /// The lease under which everything is written.
+    pub fence: Fence,
+    /// Tells the time of day.
+    pub clock: Clock,
+    /// What the database was last seen to say.
+    pub cache: Cache,
+    /// The live connections.
+    pub sessions: Sessions,
+    /// Gateways to look at.
+    pub gateway_queue: WorkQueue<GatewayId>,
+    /// Agents to look at.
+    pub agent_queue: WorkQueue<AgentId>,
+    /// Our own metrics.
+    pub metrics: Arc<FleetMetrics>,
+    pub(super) state: Mutex<State>,
+}
+
+/// What is remembered between reconciles. Losing all of it costs reads, and never a wrong write.
+#[derive(Default)]
+pub(super) struct State {
+    /// Per agent: what its files and its status were last seen to be.
+    pub(super) agents: HashMap<AgentId, AgentMemory>,
+    /// The status last written for each gateway.
+    pub(super) gateways: HashMap<GatewayId, GatewayStatusWrite>,
+    /// Counts loads of the rows.
+    pub(super) revision: u64,
+    /// Agents that wait for their gateway.
+    pub(super) parked: HashSet<AgentId>,
+    /// Heartbeats that a gateway refused, by the digest of the spec that holds them, with the gateway's words.
+    pub(super) refused_heartbeats: HashMap<AgentId, (String, String)>,
+}
+
+impl<S, C> World<S, C> {
+    /// A world that knows nothing yet.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a different part, and there is one caller"
+    )]
+    pub(super) fn new(
+        store: Arc<S>,
+        connector: Arc<C>,
+        templates: Arc<TemplateSet>,
+        settings: Settings,
+        fence: Fence,
+        clock: Clock,
+        gateway_queue: WorkQueue<GatewayId>,
+        agent_queue: WorkQueue<AgentId>,
+        metrics: Arc<FleetMetrics>,
+    ) -> Self {
+        Self {
+            store,
+            connector,
+            templates,
+            settings,
+            fence,
+            clock,
+            cache: Cache::default(),
+            sessions: Sessions::default(),
+            gateway_queue,
+            agent_queue,
+            metrics,
+            state: Mutex::default(),
+        }
+    }
+
+    /// The state, for a moment: never across an await.
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        // Every change in there is a single insert or remove: a panic elsewhere leaves nothing half-done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time of day.
+    pub(super) fn now(&self) -> DateTime<Utc> {
+        (self.clock)()
+    }
+
+    /// What every agent's files depend on besides the rows: the templates and the base URL.
+    pub(super) fn environment(&self) -> String {
+        format!("{}\n{}", self.templates.digest(), self.settings.base_url)
+    }
+}

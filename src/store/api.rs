@@ -1,0 +1,146 @@
+//! The store as the other rooms see it.
+
+use std::future::Future;
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    AgentStatusWrite, Candidate, Fence, GatewayStatusWrite, OrphanGateway, Placement, RecordedEvent, StoreError,
+    TokenState,
+};
+use crate::model::{AgentId, Event, GatewayAgentId, GatewayId, GatewaySnapshot, ObjectRef};
+
+/// Desired state in, records and status out.
+///
+/// Every write takes a [`Fence`] and fails with [`StoreError::Fenced`], having written nothing, once that lease has been
+/// taken or released. A write of what is there already touches nothing. Every call has a deadline.
+pub trait Store: Send + Sync + 'static {
+    /// The ids of all gateways, ordered.
+    fn list_gateways(&self) -> impl Future<Output = Result<Vec<GatewayId>, StoreError>> + Send;
+
+    /// Everything about one gateway as of one instant; `None` if it has no row.
+    fn load_gateway(&self, id: GatewayId) -> impl Future<Output = Result<Option<GatewaySnapshot>, StoreError>> + Send;
+
+    /// Everything about every gateway as of one instant, ordered by id.
+    fn load_fleet(&self) -> impl Future<Output = Result<Vec<GatewaySnapshot>, StoreError>> + Send;
+
+    /// Gateways whose rows are gone while records of them, or of agents on them, remain; ordered by id.
+    fn orphans(&self) -> impl Future<Output = Result<Vec<OrphanGateway>, StoreError>> + Send;
+
+    /// Whether another program's backend owns the tables (it has an `alembic_version` table).
+    fn is_existing_installation(&self) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Counts a new generation of each object whose digest differs from the recorded one (the first is 1), and records the
+    /// gateway that it belongs to. Returns those that got a new generation, in the order given.
+    fn record_generations(
+        &self,
+        fence: &Fence,
+        digests: &[(ObjectRef, GatewayId, String)],
+    ) -> impl Future<Output = Result<Vec<(ObjectRef, i64)>, StoreError>> + Send;
+
+    /// Records, before the roster is written, that these agents are about to be added to it: they were not there before us.
+    /// Sets `registering_since` and the placement where there is none yet.
+    fn begin_registration(
+        &self,
+        fence: &Fence,
+        gateway: GatewayId,
+        agents: &[(AgentId, GatewayAgentId)],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Records that these agents were found on their gateway, so that they count as provisioned. Sets the placement and
+    /// `first_provisioned_at` where there is none yet.
+    fn record_adopted(
+        &self,
+        fence: &Fence,
+        agents: &[Placement],
+        now: DateTime<Utc>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Records, before the first wake, that the first provisioning of these agents is complete. Sets the placement and
+    /// `first_provisioned_at` where there is none yet.
+    fn record_first_provisioned(
+        &self,
+        fence: &Fence,
+        agents: &[Placement],
+        now: DateTime<Utc>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Forgets where these agents are (placement, `registering_since`, `first_provisioned_at`), once they are gone from that
+    /// gateway: elsewhere they start anew.
+    fn forget_placement(
+        &self,
+        fence: &Fence,
+        agents: &[AgentId],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Drops all records of objects whose rows are gone and which need no more cleaning up; records of objects that still
+    /// have a row are kept. Events stay.
+    fn forget(&self, fence: &Fence, objects: &[ObjectRef]) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Writes a gateway's status into our record of it.
+    fn write_gateway_status(
+        &self,
+        fence: &Fence,
+        gateway: GatewayId,
+        status: &GatewayStatusWrite,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Writes an agent's status into our record of it, then its projections onto its row.
+    ///
+    /// # Errors
+    /// [`StoreError::LockTimeout`] if another program holds the row; our own record has then been written all the same.
+    fn write_agent_status(
+        &self,
+        fence: &Fence,
+        agent: AgentId,
+        status: &AgentStatusWrite,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// What is known about an agent's token. An agent without a row has no current hash.
+    fn token_state(&self, agent: AgentId) -> impl Future<Output = Result<TokenState, StoreError>> + Send;
+
+    /// Stores a candidate's hash, before the token is written to the gateway. The same hash again changes nothing.
+    fn add_candidate(
+        &self,
+        fence: &Fence,
+        agent: AgentId,
+        candidate: &Candidate,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Makes a candidate's hash the agent's, if its hash is still `expected_current` (or the candidate's already), and
+    /// remembers the pair. `false` if another program was faster or the row is gone: nothing was written.
+    fn promote(
+        &self,
+        fence: &Fence,
+        agent: AgentId,
+        expected_current: Option<&str>,
+        candidate: &Candidate,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Remembers that the token with this hex SHA-256 was verified against `hash`, and forgets a noted mismatch.
+    fn remember_verified(
+        &self,
+        fence: &Fence,
+        agent: AgentId,
+        hash: &str,
+        token_sha256: &str,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Notes that the token on the gateway does not belong to `current_hash`. Returns since when that very hash has been
+    /// seen to mismatch; noted once per hash, so a mismatch that stays costs one write.
+    fn note_mismatch(
+        &self,
+        fence: &Fence,
+        agent: AgentId,
+        current_hash: Option<&str>,
+    ) -> impl Future<Output = Result<DateTime<Utc>, StoreError>> + Send;
+
+    /// Drops an agent's candidates but the one whose hash is the agent's current one.
+    fn drop_candidates(&self, fence: &Fence, agent: AgentId) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Records events; one with the object, kind, reason and message of an earlier one only raises its count.
+    fn record_events(&self, fence: &Fence, events: &[Event]) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The newest events, newest first.
+    fn list_events(&self, limit: usize) -> impl Future<Output = Result<Vec<RecordedEvent>, StoreError>> + Send;
+}

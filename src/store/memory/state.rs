@@ -1,0 +1,131 @@
+//! What the tables hold.
+
+use std::collections::{BTreeMap, HashMap};
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::model::{
+    AgentId, AgentRecord, AgentRow, Board, BoardId, GatewayId, GatewayRecord, GatewayRow, GatewaySnapshot, User,
+};
+use crate::store::{Candidate, Fence, OrphanGateway, RecordedEvent, VerifiedPair};
+
+#[derive(Clone)]
+pub(super) struct Lease {
+    pub(super) holder: Option<String>,
+    pub(super) term: i64,
+    pub(super) expires_at: DateTime<Utc>,
+}
+
+#[derive(Clone, Default)]
+pub(super) struct State {
+    pub(super) gateways: BTreeMap<GatewayId, GatewayRow>,
+    pub(super) boards: BTreeMap<BoardId, Board>,
+    pub(super) agents: BTreeMap<AgentId, AgentRow>,
+    /// The owner of each organisation.
+    pub(super) owners: HashMap<Uuid, User>,
+    pub(super) existing_installation: bool,
+    pub(super) gateway_records: BTreeMap<GatewayId, GatewayRecord>,
+    pub(super) agent_records: BTreeMap<AgentId, Remembered>,
+    pub(super) verified: HashMap<AgentId, VerifiedPair>,
+    pub(super) candidates: HashMap<AgentId, Vec<Candidate>>,
+    /// The hash that did not match, and since when.
+    pub(super) mismatches: HashMap<AgentId, (Option<String>, DateTime<Utc>)>,
+    /// Oldest sighting first.
+    pub(super) events: Vec<RecordedEvent>,
+    pub(super) leases: HashMap<String, Lease>,
+}
+
+/// A record, and the gateway that the rows last said.
+#[derive(Clone, Default)]
+pub(super) struct Remembered {
+    pub(super) record: AgentRecord,
+    pub(super) home: Option<GatewayId>,
+}
+
+impl Remembered {
+    fn last_gateway(&self) -> Option<GatewayId> {
+        self.record
+            .placement
+            .as_ref()
+            .map(|(gateway, _)| *gateway)
+            .or(self.home)
+    }
+}
+
+impl State {
+    /// Whether the lease is still held under this term.
+    pub(super) fn holds(&self, fence: &Fence) -> bool {
+        self.leases
+            .get(&fence.scope)
+            .is_some_and(|lease| lease.term == fence.term && lease.holder.as_deref() == Some(fence.holder.as_str()))
+    }
+
+    /// The gateway that an agent belongs to: its board's; its own where there is no board or the board has none.
+    pub(super) fn home(&self, agent: &AgentRow) -> GatewayId {
+        agent
+            .board_id
+            .and_then(|board| self.boards.get(&board))
+            .and_then(|board| board.gateway_id)
+            .unwrap_or(agent.gateway_id)
+    }
+
+    pub(super) fn snapshot(&self, gateway: &GatewayRow) -> GatewaySnapshot {
+        let id = gateway.id;
+        let mut agents: Vec<AgentRow> = self
+            .agents
+            .values()
+            .filter(|agent| self.home(agent) == id)
+            .cloned()
+            .collect();
+        agents.sort_by_key(|agent| (agent.created_at, agent.id));
+        let boards = self
+            .boards
+            .values()
+            .filter(|board| board.gateway_id == Some(id) || agents.iter().any(|agent| agent.board_id == Some(board.id)))
+            .map(|board| (board.id, board.clone()))
+            .collect();
+        let agent_records = self
+            .agent_records
+            .iter()
+            .filter(|(agent, remembered)| match self.agents.get(agent) {
+                Some(row) => self.home(row) == id,
+                None => remembered.last_gateway() == Some(id),
+            })
+            .map(|(agent, remembered)| (*agent, remembered.record.clone()))
+            .collect();
+        GatewaySnapshot {
+            gateway: gateway.clone(),
+            owner: self.owners.get(&gateway.organization_id).cloned(),
+            boards,
+            agents,
+            record: self.gateway_records.get(&id).cloned().unwrap_or_default(),
+            agent_records,
+        }
+    }
+
+    pub(super) fn orphans(&self) -> Vec<OrphanGateway> {
+        let gone = |id: &GatewayId| !self.gateways.contains_key(id);
+        let mut orphans: BTreeMap<GatewayId, OrphanGateway> = BTreeMap::new();
+        for (&id, record) in self.gateway_records.iter().filter(|(id, _)| gone(id)) {
+            orphans.entry(id).or_insert_with(|| orphan(id)).record = record.clone();
+        }
+        for (&agent, remembered) in &self.agent_records {
+            if !self.agents.contains_key(&agent)
+                && let Some(id) = remembered.last_gateway().filter(gone)
+            {
+                let orphan = orphans.entry(id).or_insert_with(|| orphan(id));
+                orphan.agent_records.insert(agent, remembered.record.clone());
+            }
+        }
+        orphans.into_values().collect()
+    }
+}
+
+fn orphan(id: GatewayId) -> OrphanGateway {
+    OrphanGateway {
+        id,
+        record: GatewayRecord::default(),
+        agent_records: HashMap::new(),
+    }
+}

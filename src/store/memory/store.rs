@@ -1,0 +1,368 @@
+//! The trait.
+
+use chrono::{DateTime, SubsecRound, Utc};
+
+use super::MemoryStore;
+use super::state::{Remembered, State};
+use crate::model::{AgentId, Event, GatewayAgentId, GatewayId, GatewayRecord, GatewaySnapshot, ObjectRef};
+use crate::store::record::{storable, storable_conditions};
+use crate::store::{
+    AgentStatusWrite, Candidate, Fence, GatewayStatusWrite, OrphanGateway, Placement, RecordedEvent, Store, StoreError,
+    TokenState, VerifiedPair,
+};
+
+/// Sets a value, and tells whether that changed anything.
+fn set<T: PartialEq>(target: &mut T, value: T) -> bool {
+    let changed = *target != value;
+    *target = value;
+    changed
+}
+
+impl MemoryStore {
+    fn settle(
+        &self,
+        name: &'static str,
+        fence: &Fence,
+        agents: &[Placement],
+        registering: Option<DateTime<Utc>>,
+        provisioned: Option<DateTime<Utc>>,
+    ) -> Result<(), StoreError> {
+        self.write(name, fence, |state| {
+            let mut changed = false;
+            for (agent, gateway, id) in agents {
+                let record = &mut state.agent_records.entry(*agent).or_default().record;
+                changed |= record.placement.is_none()
+                    || (registering.is_some() && record.registering_since.is_none())
+                    || (provisioned.is_some() && record.first_provisioned_at.is_none());
+                record.placement.get_or_insert_with(|| (*gateway, id.clone()));
+                record.registering_since = record.registering_since.or(registering);
+                record.first_provisioned_at = record.first_provisioned_at.or(provisioned);
+            }
+            (changed, ())
+        })
+    }
+
+    /// Our clock with the database's precision.
+    fn database_now(&self) -> DateTime<Utc> {
+        self.now().trunc_subsecs(6)
+    }
+}
+
+fn count_generation(state: &mut State, object: ObjectRef, home: GatewayId, digest: &str) -> (bool, Option<i64>) {
+    let digest = Some(digest.to_owned());
+    match object {
+        ObjectRef::Gateway(id) => {
+            let record = state.gateway_records.entry(id).or_default();
+            let new = set(&mut record.spec_digest, digest);
+            record.generation += i64::from(new);
+            (new, new.then_some(record.generation))
+        }
+        ObjectRef::Agent(id) => {
+            let Remembered { record, home: last } = state.agent_records.entry(id).or_default();
+            let new = set(&mut record.spec_digest, digest);
+            record.generation += i64::from(new);
+            let moved = set(last, Some(home));
+            (new || moved, new.then_some(record.generation))
+        }
+    }
+}
+
+impl Store for MemoryStore {
+    async fn list_gateways(&self) -> Result<Vec<GatewayId>, StoreError> {
+        self.read(|state| state.gateways.keys().copied().collect())
+    }
+
+    async fn load_gateway(&self, id: GatewayId) -> Result<Option<GatewaySnapshot>, StoreError> {
+        self.read(|state| state.gateways.get(&id).map(|gateway| state.snapshot(gateway)))
+    }
+
+    async fn load_fleet(&self) -> Result<Vec<GatewaySnapshot>, StoreError> {
+        self.read(|state| state.gateways.values().map(|gateway| state.snapshot(gateway)).collect())
+    }
+
+    async fn orphans(&self) -> Result<Vec<OrphanGateway>, StoreError> {
+        self.read(State::orphans)
+    }
+
+    async fn is_existing_installation(&self) -> Result<bool, StoreError> {
+        self.read(|state| state.existing_installation)
+    }
+
+    async fn record_generations(
+        &self,
+        fence: &Fence,
+        digests: &[(ObjectRef, GatewayId, String)],
+    ) -> Result<Vec<(ObjectRef, i64)>, StoreError> {
+        self.write("record_generations", fence, |state| {
+            let mut changed = false;
+            let mut counted = Vec::new();
+            for (object, home, digest) in digests {
+                let (wrote, generation) = count_generation(state, *object, *home, digest);
+                changed |= wrote;
+                counted.extend(generation.map(|generation| (*object, generation)));
+            }
+            (changed, counted)
+        })
+    }
+
+    async fn begin_registration(
+        &self,
+        fence: &Fence,
+        gateway: GatewayId,
+        agents: &[(AgentId, GatewayAgentId)],
+    ) -> Result<(), StoreError> {
+        let placements: Vec<Placement> = agents.iter().map(|(agent, id)| (*agent, gateway, id.clone())).collect();
+        let now = self.database_now();
+        self.settle("begin_registration", fence, &placements, Some(now), None)
+    }
+
+    async fn record_adopted(&self, fence: &Fence, agents: &[Placement], now: DateTime<Utc>) -> Result<(), StoreError> {
+        self.settle("record_adopted", fence, agents, None, Some(now.trunc_subsecs(6)))
+    }
+
+    async fn record_first_provisioned(
+        &self,
+        fence: &Fence,
+        agents: &[Placement],
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let now = Some(now.trunc_subsecs(6));
+        self.settle("record_first_provisioned", fence, agents, None, now)
+    }
+
+    async fn forget_placement(&self, fence: &Fence, agents: &[AgentId]) -> Result<(), StoreError> {
+        self.write("forget_placement", fence, |state| {
+            let mut changed = false;
+            for agent in agents {
+                if let Some(Remembered { record, .. }) = state.agent_records.get_mut(agent) {
+                    changed |= set(&mut record.placement, None);
+                    changed |= set(&mut record.registering_since, None);
+                    changed |= set(&mut record.first_provisioned_at, None);
+                }
+            }
+            (changed, ())
+        })
+    }
+
+    async fn forget(&self, fence: &Fence, objects: &[ObjectRef]) -> Result<(), StoreError> {
+        self.write("forget", fence, |state| {
+            let mut changed = false;
+            for object in objects {
+                match object {
+                    ObjectRef::Gateway(id) if !state.gateways.contains_key(id) => {
+                        changed |= state.gateway_records.remove(id).is_some();
+                    }
+                    ObjectRef::Agent(id) if !state.agents.contains_key(id) => {
+                        changed |= state.agent_records.remove(id).is_some();
+                        changed |= state.verified.remove(id).is_some();
+                        changed |= state.candidates.remove(id).is_some();
+                        changed |= state.mismatches.remove(id).is_some();
+                    }
+                    _ => {}
+                }
+            }
+            (changed, ())
+        })
+    }
+
+    async fn write_gateway_status(
+        &self,
+        fence: &Fence,
+        gateway: GatewayId,
+        status: &GatewayStatusWrite,
+    ) -> Result<(), StoreError> {
+        self.write("write_gateway_status", fence, |state| {
+            let new = !state.gateway_records.contains_key(&gateway);
+            let record: &mut GatewayRecord = state.gateway_records.entry(gateway).or_default();
+            let mut changed = set(&mut record.conditions, storable_conditions(&status.conditions));
+            if let Some(version) = &status.server_version {
+                changed |= set(&mut record.server_version, Some(storable(version).into_owned()));
+            }
+            if status.protocol.is_some() {
+                changed |= set(&mut record.protocol, status.protocol);
+            }
+            (changed || new, ())
+        })
+    }
+
+    async fn write_agent_status(
+        &self,
+        fence: &Fence,
+        agent: AgentId,
+        status: &AgentStatusWrite,
+    ) -> Result<(), StoreError> {
+        self.write("write_agent_status", fence, |state| {
+            let new = !state.agent_records.contains_key(&agent);
+            let Remembered { record, .. } = state.agent_records.entry(agent).or_default();
+            let changed = set(&mut record.conditions, storable_conditions(&status.conditions));
+            (changed || new, ())
+        })?;
+        if !status.projects() {
+            return Ok(());
+        }
+        let wanted = |text: &str| storable(text).into_owned();
+        self.write("project_agent_status", fence, |state| {
+            let Some(row) = state.agents.get_mut(&agent) else {
+                return (false, ());
+            };
+            let mut changed = false;
+            if let Some(key) = &status.session_key {
+                changed |= set(&mut row.session_key, Some(wanted(key)));
+            }
+            if let Some(error) = &status.last_provision_error {
+                changed |= set(&mut row.last_provision_error, error.as_deref().map(wanted));
+            }
+            if let Some(shown) = &status.status {
+                changed |= set(&mut row.status, wanted(shown));
+            }
+            (changed, ())
+        })
+    }
+
+    async fn token_state(&self, agent: AgentId) -> Result<TokenState, StoreError> {
+        self.read(|state| {
+            let current_hash = state.agents.get(&agent).and_then(|row| row.token_hash.clone());
+            let mut candidates = state.candidates.get(&agent).cloned().unwrap_or_default();
+            candidates.sort_by(|a, b| (a.created_at, &a.hash).cmp(&(b.created_at, &b.hash)));
+            TokenState {
+                verified: state.verified.get(&agent).cloned(),
+                candidates,
+                hash_unchanged_since: state
+                    .mismatches
+                    .get(&agent)
+                    .filter(|(hash, _)| *hash == current_hash)
+                    .map(|(_, since)| *since),
+                current_hash,
+            }
+        })
+    }
+
+    async fn add_candidate(&self, fence: &Fence, agent: AgentId, candidate: &Candidate) -> Result<(), StoreError> {
+        self.write("add_candidate", fence, |state| {
+            let candidates = state.candidates.entry(agent).or_default();
+            let new = candidates.iter().all(|known| known.hash != candidate.hash);
+            if new {
+                let created_at = candidate.created_at.trunc_subsecs(6);
+                candidates.push(Candidate {
+                    created_at,
+                    ..candidate.clone()
+                });
+            }
+            (new, ())
+        })
+    }
+
+    async fn promote(
+        &self,
+        fence: &Fence,
+        agent: AgentId,
+        expected_current: Option<&str>,
+        candidate: &Candidate,
+    ) -> Result<bool, StoreError> {
+        let mut home = None;
+        let outcome = self.write("promote", fence, |state| {
+            let Some(row) = state.agents.get_mut(&agent) else {
+                return (false, false);
+            };
+            if row.token_hash.as_deref() != expected_current {
+                let is_current = row.token_hash.as_deref() == Some(candidate.hash.as_str());
+                return (false, is_current);
+            }
+            let changed = set(&mut row.token_hash, Some(candidate.hash.clone()));
+            let pair = VerifiedPair {
+                hash: candidate.hash.clone(),
+                token_sha256: candidate.token_sha256.clone(),
+            };
+            state.verified.insert(agent, pair);
+            state.mismatches.remove(&agent);
+            if changed {
+                home = state.agents.get(&agent).map(|row| state.home(row));
+            }
+            (true, true)
+        });
+        self.hint(home);
+        outcome
+    }
+
+    async fn remember_verified(
+        &self,
+        fence: &Fence,
+        agent: AgentId,
+        hash: &str,
+        token_sha256: &str,
+    ) -> Result<(), StoreError> {
+        self.write("remember_verified", fence, |state| {
+            let pair = VerifiedPair {
+                hash: hash.to_owned(),
+                token_sha256: token_sha256.to_owned(),
+            };
+            let settled = state.mismatches.remove(&agent).is_some();
+            let new = state.verified.insert(agent, pair.clone()) != Some(pair);
+            (settled || new, ())
+        })
+    }
+
+    async fn note_mismatch(
+        &self,
+        fence: &Fence,
+        agent: AgentId,
+        current_hash: Option<&str>,
+    ) -> Result<DateTime<Utc>, StoreError> {
+        let now = self.database_now();
+        self.write("note_mismatch", fence, |state| {
+            let hash = current_hash.map(ToOwned::to_owned);
+            match state.mismatches.get(&agent) {
+                Some((known, since)) if *known == hash => (false, *since),
+                _ => {
+                    state.mismatches.insert(agent, (hash, now));
+                    (true, now)
+                }
+            }
+        })
+    }
+
+    async fn drop_candidates(&self, fence: &Fence, agent: AgentId) -> Result<(), StoreError> {
+        self.write("drop_candidates", fence, |state| {
+            let current = state.agents.get(&agent).and_then(|row| row.token_hash.clone());
+            let Some(candidates) = state.candidates.get_mut(&agent) else {
+                return (false, ());
+            };
+            let before = candidates.len();
+            candidates.retain(|candidate| Some(&candidate.hash) == current.as_ref());
+            (candidates.len() != before, ())
+        })
+    }
+
+    async fn record_events(&self, fence: &Fence, events: &[Event]) -> Result<(), StoreError> {
+        let now = self.database_now();
+        self.write("record_events", fence, |state| {
+            for event in events {
+                let event = Event {
+                    reason: storable(&event.reason).into_owned(),
+                    message: storable(&event.message).into_owned(),
+                    ..event.clone()
+                };
+                let known = state.events.iter().position(|recorded| recorded.event == event);
+                let recorded = match known.map(|i| state.events.remove(i)) {
+                    Some(recorded) => RecordedEvent {
+                        count: recorded.count + 1,
+                        last_seen: now,
+                        ..recorded
+                    },
+                    None => RecordedEvent {
+                        event,
+                        count: 1,
+                        first_seen: now,
+                        last_seen: now,
+                    },
+                };
+                state.events.push(recorded);
+            }
+            (!events.is_empty(), ())
+        })
+    }
+
+    async fn list_events(&self, limit: usize) -> Result<Vec<RecordedEvent>, StoreError> {
+        self.read(|state| state.events.iter().rev().take(limit).cloned().collect())
+    }
+}

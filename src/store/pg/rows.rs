@@ -1,0 +1,240 @@
+//! From rows to the model.
+//!
+//! Columns that the other program may leave null have a harmless value here, and timestamps that no calendar holds are
+//! brought into the years 1 to 9999, so that one odd row stops nothing else.
+
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use super::errors::About;
+use crate::model::{
+    AgentId, AgentRecord, AgentRow, Board, BoardId, Conditions, GatewayAgentId, GatewayId, GatewayRecord, GatewayRow,
+    JsonColumn, User,
+};
+use crate::store::StoreError;
+
+/// Gateways with their owners and our records of them. `$1`: their ids, or null for all.
+pub(super) const GATEWAYS: &str = "
+    SELECT g.id, coalesce(g.organization_id, '00000000-0000-0000-0000-000000000000') AS organization_id,
+           coalesce(g.name, '') AS name, g.url, g.token, g.workspace_root, g.disable_device_pairing, g.allow_insecure_tls,
+           CASE WHEN g.created_at IS NULL THEN '0001-01-01'
+                ELSE least(greatest(g.created_at, '0001-01-01'), '9999-12-31') END AS created_at,
+           u.id AS user_id, u.email, u.name AS user_name, u.preferred_name, u.pronouns, u.timezone, u.notes, u.context,
+           coalesce(r.generation, 0) AS generation, r.spec_digest, r.conditions, r.server_version, r.protocol
+      FROM gateways g
+      LEFT JOIN LATERAL (
+            SELECT m.user_id FROM organization_members m
+             WHERE m.organization_id = g.organization_id AND m.role = 'owner'
+             ORDER BY m.created_at NULLS LAST, m.id LIMIT 1) owner ON true
+      LEFT JOIN users u ON u.id = owner.user_id
+      LEFT JOIN openclaw_controller.gateway_records r ON r.gateway_id = g.id
+     WHERE $1::uuid[] IS NULL OR g.id = ANY ($1)
+     ORDER BY g.id";
+
+/// Boards. `$1`: the ids of their gateways, or null for any; `$2`: their own ids, or null for any.
+pub(super) const BOARDS: &str = "
+    SELECT id, coalesce(organization_id, '00000000-0000-0000-0000-000000000000') AS organization_id,
+           coalesce(name, '') AS name, coalesce(slug, '') AS slug, gateway_id, coalesce(board_type, '') AS board_type,
+           objective, success_metrics::text AS success_metrics,
+           CASE WHEN target_date IS NOT NULL THEN least(greatest(target_date, '0001-01-01'), '9999-12-31') END AS target_date,
+           coalesce(goal_confirmed, false) AS goal_confirmed,
+           coalesce(require_approval_for_done, true) AS require_approval_for_done,
+           coalesce(require_review_before_done, false) AS require_review_before_done,
+           coalesce(block_status_changes_with_pending_approval, false) AS block_status_changes_with_pending_approval,
+           coalesce(only_lead_can_change_status, false) AS only_lead_can_change_status,
+           coalesce(comment_required_for_review, false) AS comment_required_for_review,
+           max_agents::integer AS max_agents
+      FROM boards
+     WHERE ($1::uuid[] IS NULL OR gateway_id = ANY ($1)) AND ($2::uuid[] IS NULL OR id = ANY ($2))";
+
+/// Those boards among `$1` whose newest word is `/pause`. The whitespace is Python's, and the expression that of our index.
+pub(super) const PAUSED: &str = r"
+    SELECT board_id FROM (
+        SELECT DISTINCT ON (board_id) board_id,
+               lower(btrim(content::text, E'\t\n\u000B\f\r\u001C\u001D\u001E\u001F \u0085\u00A0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200A\u2028\u2029\u202F\u205F\u3000')) AS word
+          FROM board_memory
+         WHERE board_id = ANY ($1) AND is_chat
+           AND lower(btrim(content::text, E'\t\n\u000B\f\r\u001C\u001D\u001E\u001F \u0085\u00A0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200A\u2028\u2029\u202F\u205F\u3000')) IN ('/pause', '/resume')
+         ORDER BY board_id, created_at DESC NULLS LAST, id DESC) newest
+     WHERE word = '/pause'";
+
+macro_rules! agents {
+    ($filter:literal) => {
+        concat!(
+            "
+    SELECT a.id, a.board_id, a.gateway_id, coalesce(b.gateway_id, a.gateway_id) AS home_gateway_id,
+           coalesce(a.name, '') AS name, coalesce(a.status, '') AS status, a.openclaw_session_id, a.agent_token_hash,
+           a.heartbeat_config::text AS heartbeat_config, a.identity_profile::text AS identity_profile,
+           a.identity_template, a.soul_template,
+           CASE WHEN a.delete_requested_at IS NOT NULL
+                THEN least(greatest(a.delete_requested_at, '0001-01-01'), '9999-12-31') END AS delete_requested_at,
+           CASE WHEN a.last_seen_at IS NOT NULL
+                THEN least(greatest(a.last_seen_at, '0001-01-01'), '9999-12-31') END AS last_seen_at,
+           coalesce(a.is_board_lead, false) AS is_board_lead, a.last_provision_error,
+           CASE WHEN a.created_at IS NULL THEN '0001-01-01'
+                ELSE least(greatest(a.created_at, '0001-01-01'), '9999-12-31') END AS created_at
+      FROM agents a
+      LEFT JOIN boards b ON b.id = a.board_id
+              ",
+            $filter,
+            " ORDER BY created_at, a.id"
+        )
+    };
+}
+
+/// All agents, oldest first, with the gateway that they belong to.
+pub(super) const AGENTS: &str = agents!("");
+
+/// The agents that belong to the gateways `$1`; `$2`: the ids of the boards on them. So written that indexes can find them.
+pub(super) const AGENTS_OF: &str = agents!(
+    "WHERE (a.gateway_id = ANY ($1) OR a.board_id = ANY ($2)) AND coalesce(b.gateway_id, a.gateway_id) = ANY ($1)"
+);
+
+/// Our records of the agents `$1`, and of agents without a row that were last on one of the gateways `$2` (null: on any).
+pub(super) const AGENT_RECORDS: &str = "
+    SELECT r.agent_id, r.generation, r.spec_digest, r.conditions, r.placement_gateway_id, r.placement_agent_id,
+           r.registering_since, r.first_provisioned_at,
+           coalesce(r.placement_gateway_id, r.home_gateway_id) AS last_gateway_id
+      FROM openclaw_controller.agent_records r
+     WHERE r.agent_id = ANY ($1)
+        OR (($2::uuid[] IS NULL OR coalesce(r.placement_gateway_id, r.home_gateway_id) = ANY ($2))
+            AND NOT EXISTS (SELECT FROM agents a WHERE a.id = r.agent_id))";
+
+/// A row of [`GATEWAYS`].
+pub(super) fn gateway(row: &PgRow) -> Result<(GatewayRow, Option<User>, GatewayRecord), StoreError> {
+    let id: Uuid = row.try_get("id")?;
+    let read = || -> Result<_, sqlx::Error> {
+        let owner = match row.try_get::<Option<Uuid>, _>("user_id")? {
+            None => None,
+            Some(id) => Some(User {
+                id,
+                email: row.try_get("email")?,
+                name: row.try_get("user_name")?,
+                preferred_name: row.try_get("preferred_name")?,
+                pronouns: row.try_get("pronouns")?,
+                timezone: row.try_get("timezone")?,
+                notes: row.try_get("notes")?,
+                context: row.try_get("context")?,
+            }),
+        };
+        let gateway = GatewayRow {
+            id: GatewayId(id),
+            organization_id: row.try_get("organization_id")?,
+            name: row.try_get("name")?,
+            url: row.try_get("url")?,
+            token: row.try_get::<Option<String>, _>("token")?.map(Into::into),
+            workspace_root: row.try_get("workspace_root")?,
+            disable_device_pairing: row.try_get("disable_device_pairing")?,
+            allow_insecure_tls: row.try_get("allow_insecure_tls")?,
+            created_at: row.try_get("created_at")?,
+        };
+        Ok((gateway, owner, gateway_record(row)?))
+    };
+    read().about(|| format!("gateway {id}"))
+}
+
+/// The record's columns of a row of [`GATEWAYS`] or of `gateway_records`.
+pub(super) fn gateway_record(row: &PgRow) -> Result<GatewayRecord, sqlx::Error> {
+    Ok(GatewayRecord {
+        generation: row.try_get("generation")?,
+        spec_digest: row.try_get("spec_digest")?,
+        conditions: conditions(row)?,
+        server_version: row.try_get("server_version")?,
+        protocol: row.try_get("protocol")?,
+    })
+}
+
+/// A row of [`BOARDS`]; whether it is paused is told by [`PAUSED`].
+pub(super) fn board(row: &PgRow) -> Result<Board, StoreError> {
+    let id: Uuid = row.try_get("id")?;
+    let read = || -> Result<_, sqlx::Error> {
+        Ok(Board {
+            id: BoardId(id),
+            organization_id: row.try_get("organization_id")?,
+            name: row.try_get("name")?,
+            slug: row.try_get("slug")?,
+            gateway_id: row.try_get::<Option<Uuid>, _>("gateway_id")?.map(GatewayId),
+            board_type: row.try_get("board_type")?,
+            objective: row.try_get("objective")?,
+            success_metrics: json(row, "success_metrics")?,
+            target_date: row.try_get("target_date")?,
+            goal_confirmed: row.try_get("goal_confirmed")?,
+            require_approval_for_done: row.try_get("require_approval_for_done")?,
+            require_review_before_done: row.try_get("require_review_before_done")?,
+            block_status_changes_with_pending_approval: row.try_get("block_status_changes_with_pending_approval")?,
+            only_lead_can_change_status: row.try_get("only_lead_can_change_status")?,
+            comment_required_for_review: row.try_get("comment_required_for_review")?,
+            max_agents: row.try_get("max_agents")?,
+            paused: false,
+        })
+    };
+    read().about(|| format!("board {id}"))
+}
+
+/// A row of [`AGENTS`], with the gateway that it belongs to.
+pub(super) fn agent(row: &PgRow) -> Result<(GatewayId, AgentRow), StoreError> {
+    let id: Uuid = row.try_get("id")?;
+    let read = || -> Result<_, sqlx::Error> {
+        let agent = AgentRow {
+            id: AgentId(id),
+            board_id: row.try_get::<Option<Uuid>, _>("board_id")?.map(BoardId),
+            gateway_id: GatewayId(row.try_get("gateway_id")?),
+            name: row.try_get("name")?,
+            status: row.try_get("status")?,
+            session_key: row.try_get("openclaw_session_id")?,
+            token_hash: row.try_get("agent_token_hash")?,
+            heartbeat_config: json(row, "heartbeat_config")?,
+            identity_profile: json(row, "identity_profile")?,
+            identity_template: row.try_get("identity_template")?,
+            soul_template: row.try_get("soul_template")?,
+            delete_requested_at: row.try_get("delete_requested_at")?,
+            last_seen_at: row.try_get("last_seen_at")?,
+            is_board_lead: row.try_get("is_board_lead")?,
+            last_provision_error: row.try_get("last_provision_error")?,
+            created_at: row.try_get("created_at")?,
+        };
+        Ok((GatewayId(row.try_get("home_gateway_id")?), agent))
+    };
+    read().about(|| format!("agent {id}"))
+}
+
+/// A row of [`AGENT_RECORDS`], with the gateway that the agent was last on.
+pub(super) fn agent_record(row: &PgRow) -> Result<(AgentId, Option<GatewayId>, AgentRecord), StoreError> {
+    let id: Uuid = row.try_get("agent_id")?;
+    let read = || -> Result<_, sqlx::Error> {
+        let gateway: Option<Uuid> = row.try_get("placement_gateway_id")?;
+        let agent: Option<String> = row.try_get("placement_agent_id")?;
+        let record = AgentRecord {
+            generation: row.try_get("generation")?,
+            spec_digest: row.try_get("spec_digest")?,
+            conditions: conditions(row)?,
+            placement: gateway
+                .zip(agent)
+                .map(|(gateway, agent)| (GatewayId(gateway), GatewayAgentId::observed(agent))),
+            registering_since: row.try_get("registering_since")?,
+            first_provisioned_at: row.try_get("first_provisioned_at")?,
+        };
+        let last = row.try_get::<Option<Uuid>, _>("last_gateway_id")?.map(GatewayId);
+        Ok((AgentId(id), last, record))
+    };
+    read().about(|| format!("record of agent {id}"))
+}
+
+/// Conditions; those that another version of this program wrote and this one cannot read are written anew.
+fn conditions(row: &PgRow) -> Result<Conditions, sqlx::Error> {
+    let json: Option<Json<serde_json::Value>> = row.try_get("conditions")?;
+    Ok(json
+        .and_then(|json| serde_json::from_value(json.0).ok())
+        .unwrap_or_default())
+}
+
+/// A `json` column that was read as text.
+fn json(row: &PgRow, column: &str) -> Result<JsonColumn, sqlx::Error> {
+    let text: Option<String> = row.try_get(column)?;
+    // JSON's own null means what SQL's does: nothing was given.
+    Ok(text
+        .filter(|text| text.trim() != "null")
+        .map(|text| serde_json::from_str(&text).map_err(|error| error.to_string())))
+}

@@ -1,0 +1,166 @@
+//! The trait, each call with its deadline.
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::PgStore;
+use crate::model::{AgentId, Event, GatewayAgentId, GatewayId, GatewaySnapshot, ObjectRef};
+use crate::store::{
+    AgentStatusWrite, Candidate, Fence, GatewayStatusWrite, OrphanGateway, Placement, RecordedEvent, Store, StoreError,
+    TokenState,
+};
+
+impl Store for PgStore {
+    async fn list_gateways(&self) -> Result<Vec<GatewayId>, StoreError> {
+        self.bounded(async {
+            let mut session = self.session().await?;
+            let mut tx = self.begin_read(&mut session).await?;
+            let ids: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM gateways ORDER BY id")
+                .fetch_all(&mut *tx)
+                .await?;
+            tx.commit().await?;
+            session.done();
+            Ok(ids.into_iter().map(GatewayId).collect())
+        })
+        .await
+    }
+
+    async fn load_gateway(&self, id: GatewayId) -> Result<Option<GatewaySnapshot>, StoreError> {
+        let mut found = self.bounded(self.load(Some(&[id]))).await?;
+        Ok(found.pop())
+    }
+
+    async fn load_fleet(&self) -> Result<Vec<GatewaySnapshot>, StoreError> {
+        self.bounded(self.load(None)).await
+    }
+
+    async fn orphans(&self) -> Result<Vec<OrphanGateway>, StoreError> {
+        self.bounded(self.load_orphans()).await
+    }
+
+    async fn is_existing_installation(&self) -> Result<bool, StoreError> {
+        self.bounded(async {
+            let mut session = self.session().await?;
+            let mut tx = self.begin_read(&mut session).await?;
+            let exists: bool = sqlx::query_scalar("SELECT to_regclass('alembic_version') IS NOT NULL")
+                .fetch_one(&mut *tx)
+                .await?;
+            tx.commit().await?;
+            session.done();
+            Ok(exists)
+        })
+        .await
+    }
+
+    async fn record_generations(
+        &self,
+        fence: &Fence,
+        digests: &[(ObjectRef, GatewayId, String)],
+    ) -> Result<Vec<(ObjectRef, i64)>, StoreError> {
+        self.bounded(self.count_generations(fence, digests)).await
+    }
+
+    async fn begin_registration(
+        &self,
+        fence: &Fence,
+        gateway: GatewayId,
+        agents: &[(AgentId, GatewayAgentId)],
+    ) -> Result<(), StoreError> {
+        self.bounded(self.register(fence, gateway, agents)).await
+    }
+
+    async fn record_adopted(&self, fence: &Fence, agents: &[Placement], now: DateTime<Utc>) -> Result<(), StoreError> {
+        self.bounded(self.settle(fence, agents, false, Some(now))).await
+    }
+
+    async fn record_first_provisioned(
+        &self,
+        fence: &Fence,
+        agents: &[Placement],
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        self.bounded(self.settle(fence, agents, false, Some(now))).await
+    }
+
+    async fn forget_placement(&self, fence: &Fence, agents: &[AgentId]) -> Result<(), StoreError> {
+        self.bounded(self.unsettle(fence, agents)).await
+    }
+
+    async fn forget(&self, fence: &Fence, objects: &[ObjectRef]) -> Result<(), StoreError> {
+        if objects.is_empty() {
+            return Ok(());
+        }
+        self.bounded(self.forget_objects(fence, objects)).await
+    }
+
+    async fn write_gateway_status(
+        &self,
+        fence: &Fence,
+        gateway: GatewayId,
+        status: &GatewayStatusWrite,
+    ) -> Result<(), StoreError> {
+        self.bounded(self.gateway_status(fence, gateway, status)).await
+    }
+
+    async fn write_agent_status(
+        &self,
+        fence: &Fence,
+        agent: AgentId,
+        status: &AgentStatusWrite,
+    ) -> Result<(), StoreError> {
+        self.bounded(self.agent_status(fence, agent, status)).await
+    }
+
+    async fn token_state(&self, agent: AgentId) -> Result<TokenState, StoreError> {
+        self.bounded(self.load_tokens(agent)).await
+    }
+
+    async fn add_candidate(&self, fence: &Fence, agent: AgentId, candidate: &Candidate) -> Result<(), StoreError> {
+        self.bounded(self.store_candidate(fence, agent, candidate)).await
+    }
+
+    async fn promote(
+        &self,
+        fence: &Fence,
+        agent: AgentId,
+        expected_current: Option<&str>,
+        candidate: &Candidate,
+    ) -> Result<bool, StoreError> {
+        self.bounded(self.promote_candidate(fence, agent, expected_current, candidate))
+            .await
+    }
+
+    async fn remember_verified(
+        &self,
+        fence: &Fence,
+        agent: AgentId,
+        hash: &str,
+        token_sha256: &str,
+    ) -> Result<(), StoreError> {
+        self.bounded(self.remember_pair(fence, agent, hash, token_sha256)).await
+    }
+
+    async fn note_mismatch(
+        &self,
+        fence: &Fence,
+        agent: AgentId,
+        current_hash: Option<&str>,
+    ) -> Result<DateTime<Utc>, StoreError> {
+        self.bounded(self.remember_mismatch(fence, agent, current_hash)).await
+    }
+
+    async fn drop_candidates(&self, fence: &Fence, agent: AgentId) -> Result<(), StoreError> {
+        self.bounded(self.clear_candidates(fence, agent)).await
+    }
+
+    async fn record_events(&self, fence: &Fence, events: &[Event]) -> Result<(), StoreError> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        self.bounded(self.store_events(fence, events)).await
+    }
+
+    async fn list_events(&self, limit: usize) -> Result<Vec<RecordedEvent>, StoreError> {
+        self.bounded(self.load_events(limit)).await
+    }
+}

@@ -1,0 +1,95 @@
+//! What every store must do.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use openclaw_controller::model::{
+    AgentId, BoardId, ConditionStatus, ConditionType, Conditions, Event, EventKind, GatewayAgentId, GatewayId,
+    ObjectRef,
+};
+use openclaw_controller::store::{
+    AgentStatusWrite, Candidate, Fence, GatewayStatusWrite, Hint, LeaseStore, Store, StoreError,
+};
+
+use super::memory::Memory;
+use super::postgres::Postgres;
+use super::world::{ORGANIZATION, TTL, World, agent, at, board, fence, gateway, id, next, owner};
+
+mod leases;
+mod records;
+mod rows;
+mod tokens;
+
+use self::leases::*;
+use self::records::*;
+use self::rows::*;
+use self::tokens::*;
+
+macro_rules! every_store {
+    ($($name:ident),* $(,)?) => {
+        mod in_memory {
+            use super::*;
+            $(#[tokio::test] async fn $name() { super::$name(&Memory::new().await).await; })*
+        }
+        mod in_postgres {
+            use super::*;
+            $(#[tokio::test] async fn $name() { super::$name(&Postgres::new().await).await; })*
+        }
+    };
+}
+
+every_store!(
+    a_snapshot_holds_what_the_rows_say,
+    an_agent_belongs_to_the_gateway_of_its_board,
+    boards_pause_and_resume,
+    generations_count_changes_and_nothing_else,
+    a_placement_is_remembered_from_the_first_word_on,
+    a_forgotten_placement_starts_anew,
+    records_outlive_rows_until_they_are_forgotten,
+    a_gateway_status_is_written_once,
+    an_agent_status_is_projected_where_it_differs,
+    a_promotion_needs_the_hash_that_was_read,
+    candidates_wait_until_they_are_dropped,
+    a_mismatch_is_noted_once_per_hash,
+    events_are_counted_rather_than_repeated,
+    nobody_writes_without_the_lease,
+    a_lease_changes_hands_with_a_growing_term,
+    a_hint_comes_for_a_changed_spec_only,
+);
+
+const NEVER: &str = "nothing was to be written";
+
+fn ago(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_770_000_000 - seconds, 0).unwrap()
+}
+
+fn conditions(reason: &str) -> Conditions {
+    let mut conditions = Conditions::default();
+    let message = format!("because of {reason}");
+    conditions.set(ConditionType::Ready, ConditionStatus::False, reason, message, 3, ago(5));
+    conditions
+}
+
+fn name(text: &str) -> GatewayAgentId {
+    GatewayAgentId::observed(text)
+}
+
+fn candidate(hash: &str, created: i64) -> Candidate {
+    Candidate {
+        hash: hash.to_owned(),
+        token_sha256: format!("sha-of-{hash}"),
+        replaces: Some("replaced".to_owned()),
+        created_at: ago(created),
+    }
+}
+
+/// A gateway (10) with a board (20), its worker (30) and the gateway's main agent (31).
+async fn small_fleet(world: &impl World) {
+    world.put_gateway(&gateway(10)).await;
+    world.put_board(&board(20, Some(10))).await;
+    world.put_agent(&agent(30, Some(20), 10)).await;
+    world.put_agent(&agent(31, None, 10)).await;
+}
+
+const GATEWAY: GatewayId = GatewayId(uuid::Uuid::from_u128(10));
+const WORKER: AgentId = AgentId(uuid::Uuid::from_u128(30));

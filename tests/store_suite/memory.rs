@@ -1,0 +1,66 @@
+//! The world in memory.
+
+use openclaw_controller::model::{AgentId, AgentRow, Board, GatewayId, GatewayRow, User};
+use openclaw_controller::store::{HintSource, MemoryStore, Store as _};
+use uuid::Uuid;
+
+use super::world::World;
+
+pub(crate) struct Memory(MemoryStore);
+
+impl Memory {
+    pub(crate) fn new() -> std::future::Ready<Self> {
+        std::future::ready(Self(MemoryStore::new()))
+    }
+}
+
+impl World for Memory {
+    type Store = MemoryStore;
+
+    fn store(&self) -> &MemoryStore {
+        &self.0
+    }
+
+    fn hints(&self) -> impl HintSource {
+        self.0.listen()
+    }
+
+    async fn put_gateway(&self, row: &GatewayRow) {
+        self.0.upsert_gateway(row.clone());
+    }
+
+    async fn put_board(&self, board: &Board) {
+        self.0.upsert_board(board.clone());
+    }
+
+    async fn put_agent(&self, row: &AgentRow) {
+        self.0.upsert_agent(row.clone());
+    }
+
+    async fn put_owner(&self, organization: Uuid, owner: &User) {
+        self.0.set_owner(organization, Some(owner.clone()));
+    }
+
+    async fn delete_agent(&self, id: AgentId) {
+        self.0.delete_agent(id);
+    }
+
+    async fn delete_gateway(&self, id: GatewayId) {
+        let snapshot = self.0.load_gateway(id).await.unwrap().unwrap();
+        for agent in snapshot.agents {
+            self.0.delete_agent(agent.id);
+        }
+        for board in snapshot.boards.into_keys() {
+            self.0.delete_board(board);
+        }
+        self.0.delete_gateway(id);
+    }
+
+    async fn agent_row(&self, id: AgentId) -> AgentRow {
+        self.0.agent(id).unwrap()
+    }
+
+    async fn mark(&self) -> String {
+        self.0.writes().to_string()
+    }
+}
