@@ -52,9 +52,8 @@ where
     let Ok(Some((mut ws, opening))) = timeout(HANDSHAKE_DEADLINE, upgrade(&gateway, stream)).await else {
         return;
     };
-    let caller = match timeout(HANDSHAKE_DEADLINE, admit(&gateway, &mut ws, &opening)).await {
-        Ok(Some(caller)) => caller,
-        _ => return,
+    let Ok(Some(caller)) = timeout(HANDSHAKE_DEADLINE, admit(&gateway, &mut ws, &opening)).await else {
+        return;
     };
     let (sender, receiver) = unbounded_channel();
     let epoch = {

@@ -35,6 +35,7 @@ pub struct ChatMessage {
 }
 
 /// `sessions.list`.
+#[expect(clippy::unnecessary_wraps, reason = "the shape of every method")]
 pub(super) fn list(state: &mut State, _params: &Map<String, Value>) -> RpcResult {
     let sessions: Vec<Value> = state
         .sessions

@@ -11,7 +11,7 @@ use super::{Fault, SimConnector, SimDialect, SimGateway};
 use crate::gateway::{Client, Connector, ErrorClass, GatewayError, Target, probe};
 use crate::model::{FileName, GatewayAgentId, GatewayId};
 
-const PATCH: Duration = Duration::from_secs(60);
+const PATCH: Duration = Duration::from_mins(1);
 
 struct Bench {
     connector: SimConnector,
@@ -212,7 +212,7 @@ async fn faults_strike_as_they_were_ordered() {
 async fn ticks_keep_a_connection_alive_and_their_absence_ends_it() {
     let bench = Bench::new(SimDialect::V2026_7_1);
     let client = bench.client().await;
-    tokio::time::sleep(Duration::from_secs(600)).await;
+    tokio::time::sleep(Duration::from_mins(10)).await;
     assert!(!client.is_closed());
     bench.gateway.faults().stop_ticks();
     let since = Instant::now();
