@@ -19,7 +19,7 @@ use super::world::World;
 use crate::gateway::Connector;
 use crate::model::{Event, EventKind, GatewayId, GatewaySnapshot, ObjectRef};
 use crate::runtime::{BackoffPolicy, Discovery, Priority};
-use crate::store::{AgentStatusWrite, Hint, HintSource, Store, StoreError};
+use crate::store::{Hint, HintSource, Store, StoreError};
 
 /// How far a resync may deviate from its interval, so that replicas and restarts do not beat in time.
 const RESYNC_JITTER: f64 = 0.1;
@@ -181,28 +181,12 @@ impl<S: Store, C: Connector> World<S, C> {
         for spec in specs {
             let spec = Arc::new(spec);
             let old = self.cache.insert(Arc::clone(&spec));
-            self.forget_projections(&spec);
             self.enqueue_changes(&spec, old.as_deref(), source);
             if let Some(old) = old {
                 self.report_vanished(&old).await?;
             }
         }
         Ok(())
-    }
-
-    /// Forgets which columns were last written: the rows were read anew, and what differs in them now was set by somebody
-    /// else since. Remembered, the same correction would count as made and be skipped for ever.
-    fn forget_projections(&self, spec: &GatewaySpec) {
-        let mut state = self.state();
-        for agent in &spec.agents {
-            let memory = state.agents.get_mut(&agent.row.id);
-            if let Some(status) = memory.and_then(|memory| memory.status.as_mut()) {
-                *status = AgentStatusWrite {
-                    conditions: std::mem::take(&mut status.conditions),
-                    ..AgentStatusWrite::default()
-                };
-            }
-        }
     }
 
     fn enqueue_changes(&self, new: &GatewaySpec, old: Option<&GatewaySpec>, source: Discovery) {
