@@ -76,7 +76,8 @@ pub(super) async fn command(args: GetArgs) -> anyhow::Result<()> {
         table
             .to_string()
             .lines()
-            .map(str::trim_end)
+            // The table pads its first column on the left.
+            .map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end())
             .collect::<Vec<_>>()
             .join("\n")
     );

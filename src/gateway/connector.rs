@@ -7,16 +7,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use secrecy::SecretString;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode, header::ORIGIN};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::{Connector as Wrap, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async_with_config};
 use url::{Host, Url};
 
 use super::client::Client;
@@ -100,19 +102,23 @@ impl WebSocketConnector {
     ) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>, GatewayError> {
         let endpoint = Endpoint::parse(&target.url)?;
         let tcp = dial(&endpoint, until).await?;
-        let wrap = if !endpoint.tls {
-            Wrap::Plain
-        } else if target.allow_insecure_tls {
-            tracing::warn!(
-                gateway = %target.gateway,
-                "allow_insecure_tls is set: the gateway's certificate is NOT checked, so anybody between can read its token"
-            );
-            Wrap::Rustls(tls::unverified()?)
+        let stream = if endpoint.tls {
+            let config = if target.allow_insecure_tls {
+                tracing::warn!(
+                    gateway = %target.gateway,
+                    "allow_insecure_tls is set: the gateway's certificate is NOT checked, so anybody between can read its token"
+                );
+                tls::unverified()?
+            } else {
+                Arc::clone(self.verified.get_or_try_init(tls::verified).await?)
+            };
+            let tls = TlsConnector::from(config).connect(endpoint.server_name()?, tcp).await;
+            MaybeTlsStream::Rustls(tls.map_err(|error| endpoint.tls_error(&error))?)
         } else {
-            Wrap::Rustls(Arc::clone(self.verified.get_or_try_init(tls::verified).await?))
+            MaybeTlsStream::Plain(tcp)
         };
         let request = endpoint.request(target.disable_device_pairing)?;
-        client_async_tls_with_config(request, tcp, Some(websocket_config()), Some(wrap))
+        client_async_with_config(request, stream, Some(websocket_config()))
             .await
             .map(|(stream, _)| stream)
             .map_err(|error| endpoint.upgrade_error(&error))
@@ -219,18 +225,29 @@ impl Endpoint {
         Ok(request)
     }
 
-    /// What a failed TLS or WebSocket handshake means.
+    /// Whom the server's certificate has to name.
+    fn server_name(&self) -> Result<ServerName<'static>, GatewayError> {
+        Ok(match &self.host {
+            Host::Ipv4(ip) => ServerName::IpAddress((*ip).into()),
+            Host::Ipv6(ip) => ServerName::IpAddress((*ip).into()),
+            Host::Domain(name) => ServerName::try_from(name.clone()).map_err(|_| {
+                let message = format!("the gateway's URL names the host {name}, for which there can be no certificate");
+                GatewayError::new(ErrorClass::InvalidUrl, message)
+            })?,
+        })
+    }
+
+    /// What a failed TLS handshake means. A server that does not speak TLS may as well hang up as answer something else.
+    fn tls_error(&self, error: &io::Error) -> GatewayError {
+        let at = self.shown();
+        let message = format!("the TLS handshake with {at} failed: {error}");
+        GatewayError::new(ErrorClass::TlsFailed, message).with_retryable(!is_tls(error))
+    }
+
+    /// What a failed WebSocket handshake means.
     fn upgrade_error(&self, error: &WsError) -> GatewayError {
         let at = self.shown();
         match error {
-            WsError::Io(io) if self.tls && is_tls(io) => GatewayError::new(
-                ErrorClass::TlsFailed,
-                format!("the TLS handshake with {at} failed: {io}"),
-            ),
-            WsError::Tls(tls) => GatewayError::new(
-                ErrorClass::TlsFailed,
-                format!("the TLS handshake with {at} failed: {tls}"),
-            ),
             WsError::Http(response) => {
                 let status = response.status();
                 let passing = [

@@ -22,6 +22,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub mod process;
+
 /// How long things may take that take seconds at most on an idle machine; tests share two cores.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -169,26 +171,38 @@ impl Database {
         }
     }
 
+    /// All that the controller has written for people to read, as one text: conditions, events, errors in rows.
+    pub async fn everything_told(&self) -> String {
+        let rows = sqlx::query_scalar::<_, String>(
+            "SELECT conditions::text FROM openclaw_controller.gateway_records
+             UNION ALL SELECT conditions::text FROM openclaw_controller.agent_records
+             UNION ALL SELECT reason || ' ' || message FROM openclaw_controller.events
+             UNION ALL SELECT last_provision_error FROM agents WHERE last_provision_error IS NOT NULL",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .unwrap();
+        rows.join("\n")
+    }
+
+    /// One text from the database.
+    pub async fn text(&self, sql: &str) -> Option<String> {
+        sqlx::query_scalar(AssertSqlSafe(sql.to_owned()))
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
+    }
+
     /// Waits until the agent is ready for its newest generation.
     pub async fn agent_ready(&self, agent: AgentId) {
-        eventually(&format!("agent {agent} is ready"), PATIENCE, async || {
-            self.agent_conditions(agent)
-                .await
-                .is_true(ConditionType::Ready)
-                .then_some(())
-        })
-        .await;
+        self.agent_condition(agent, ConditionType::Ready, ConditionStatus::True, "Converged")
+            .await;
     }
 
     /// Waits until the gateway is ready.
     pub async fn gateway_ready(&self, gateway: GatewayId) {
-        eventually(&format!("gateway {gateway} is ready"), PATIENCE, async || {
-            self.gateway_conditions(gateway)
-                .await
-                .is_true(ConditionType::Ready)
-                .then_some(())
-        })
-        .await;
+        self.gateway_condition(gateway, ConditionType::Ready, ConditionStatus::True, "Converged")
+            .await;
     }
 
     /// Waits until an agent's condition has this status and reason, and returns it.
@@ -199,18 +213,8 @@ impl Database {
         status: ConditionStatus,
         reason: &str,
     ) -> Condition {
-        eventually(
-            &format!("agent {agent} has {kind}={status} {reason}"),
-            PATIENCE,
-            async || {
-                let conditions = self.agent_conditions(agent).await;
-                conditions
-                    .get(kind)
-                    .filter(|c| c.status == status && c.reason == reason)
-                    .cloned()
-            },
-        )
-        .await
+        let what = format!("agent {agent} has {kind}={status} {reason}");
+        condition(&what, kind, status, reason, async || self.agent_conditions(agent).await).await
     }
 
     /// Waits until a gateway's condition has this status and reason, and returns it.
@@ -221,18 +225,36 @@ impl Database {
         status: ConditionStatus,
         reason: &str,
     ) -> Condition {
-        eventually(
-            &format!("gateway {gateway} has {kind}={status} {reason}"),
-            PATIENCE,
-            async || {
-                let conditions = self.gateway_conditions(gateway).await;
-                conditions
-                    .get(kind)
-                    .filter(|c| c.status == status && c.reason == reason)
-                    .cloned()
-            },
-        )
+        let what = format!("gateway {gateway} has {kind}={status} {reason}");
+        condition(&what, kind, status, reason, async || {
+            self.gateway_conditions(gateway).await
+        })
         .await
+    }
+}
+
+/// Waits until a condition has this status and reason; if it does not, says what there is instead.
+async fn condition(
+    what: &str,
+    kind: ConditionType,
+    status: ConditionStatus,
+    reason: &str,
+    load: impl AsyncFn() -> Conditions,
+) -> Condition {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let conditions = load().await;
+        let found = conditions
+            .get(kind)
+            .filter(|c| c.status == status && c.reason == reason);
+        if let Some(found) = found {
+            return found.clone();
+        }
+        assert!(
+            Instant::now() < end,
+            "not within {PATIENCE:?}: {what}; there are {conditions:#?}"
+        );
+        sleep(Duration::from_millis(50)).await;
     }
 }
 
@@ -309,30 +331,44 @@ impl Controller {
 
     /// A page that it serves: status and body. Empty if it does not serve yet.
     pub async fn page(&self, path: &str) -> (u16, String) {
-        let exchange = async {
-            let mut stream = TcpStream::connect(self.address).await.ok()?;
-            let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-            stream.write_all(request.as_bytes()).await.ok()?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.ok()?;
-            let status = answer.split(' ').nth(1)?.parse().ok()?;
-            let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())?;
-            Some((status, body))
-        };
-        timeout(Duration::from_secs(10), exchange)
-            .await
-            .ok()
-            .flatten()
-            .unwrap_or_default()
+        page(self.address, path).await
     }
 
     /// The sum of all series of a metric whose labels contain this text.
     pub async fn metric(&self, name: &str, labels: &str) -> f64 {
-        let (_, text) = self.page("/metrics").await;
-        text.lines()
-            .filter(|line| line.starts_with(name) && line.contains(labels))
-            .filter(|line| matches!(line.as_bytes().get(name.len()), Some(b'{' | b' ')))
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-            .sum()
+        metric(self.address, name, labels).await
     }
+}
+
+/// A page that a controller serves at this address: status and body. Empty if it does not serve yet.
+pub async fn page(address: SocketAddr, path: &str) -> (u16, String) {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await.ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        let status = answer.split(' ').nth(1)?.parse().ok()?;
+        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())?;
+        Some((status, body))
+    };
+    timeout(Duration::from_secs(10), exchange)
+        .await
+        .ok()
+        .flatten()
+        .unwrap_or_default()
+}
+
+/// The sum of all series of a metric at this address whose labels contain this text.
+pub async fn metric(address: SocketAddr, name: &str, labels: &str) -> f64 {
+    sum(&page(address, "/metrics").await.1, name, labels)
+}
+
+/// The sum of all series of a metric, in the text of a metrics page, whose labels contain this text.
+pub fn sum(page: &str, name: &str, labels: &str) -> f64 {
+    page.lines()
+        .filter(|line| line.starts_with(name) && line.contains(labels))
+        .filter(|line| matches!(line.as_bytes().get(name.len()), Some(b'{' | b' ')))
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum()
 }
