@@ -10,6 +10,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::panic,
     reason = "a check that cannot go on has failed; these say where"
 )]
 
