@@ -12,7 +12,8 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "  GATEWAY=2026.9.6                  for 'make demo': a real OpenClaw of this version, from npm (about 650 MB)"
+	@echo "  GATEWAY=2026.9.6                  for 'make demo': a real OpenClaw of this version, from npm (about 650 MB);"
+	@echo "                                    for 'make bench': measure this version (default: 2026.9.6)"
 	@echo "  OPENCLAW_CONTROLLER_CACHE=DIR     where Postgres, Node and gateways are kept (default: /var/cache/openclaw-controller"
 	@echo "                                    for root, else ~/.cache/openclaw-controller)"
 	@echo "  OPENCLAW_CONTROLLER_PG=cache      use an unpacked Postgres even if the system has one"
@@ -39,4 +40,4 @@ test: lint ## Everything: lint, then all tests, with real Postgres and real gate
 
 .PHONY: bench
 bench: ## Convergence against the bare minimal calls, on real gateways (several minutes)
-	$(CARGO) bench --locked --features sim
+	$(CARGO) bench --locked --features sim --bench convergence -- $(if $(GATEWAY),--gateway $(GATEWAY))

@@ -79,11 +79,11 @@ fn text(diff: &GatewayDiff) -> String {
             Effect::Hot => "applied while the gateway runs",
             Effect::Restart => "the gateway restarts",
         };
-        let _ = writeln!(
-            out,
-            "  config: {} steps in one patch, {effect}",
-            diff.config.steps.len()
-        );
+        let steps = match diff.config.steps.len() {
+            1 => "1 step".to_owned(),
+            count => format!("{count} steps"),
+        };
+        let _ = writeln!(out, "  config: {steps} in one patch, {effect}");
         for step in &diff.config.steps {
             let _ = writeln!(out, "    {}", config_step(step));
         }

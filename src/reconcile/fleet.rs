@@ -110,7 +110,7 @@ impl<S: Store, C: Connector> Fleet<S, C> {
         };
         let cancel = &tenure.cancel;
         tokio::join!(
-            world.inform(hints, cancel, report),
+            world.inform(hints, seed.wrapping_add(2), cancel, report),
             gateways.run(cancel.clone()),
             agents.run(cancel.clone()),
         );

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -45,10 +47,12 @@ impl Dirty {
 }
 
 impl<S: Store, C: Connector> World<S, C> {
-    /// Follows hints and resyncs until cancelled. `report` is told after every attempt whether the database answered.
+    /// Follows hints and resyncs until cancelled. `seed` is that of the jitter; `report` is told after every attempt whether
+    /// the database answered.
     pub(super) async fn inform(
         &self,
         mut hints: impl HintSource,
+        seed: u64,
         cancel: &CancellationToken,
         report: impl Fn(Result<(), &StoreError>) + Send,
     ) {
@@ -57,9 +61,10 @@ impl<S: Store, C: Connector> World<S, C> {
             ..Dirty::default()
         };
         let backoff = BackoffPolicy::default();
+        let mut rng = StdRng::seed_from_u64(seed);
         let mut failures = 0;
         let mut not_before = Instant::now();
-        let mut next_resync = self.next_resync();
+        let mut next_resync = self.next_resync(&mut rng);
         loop {
             if !dirty.is_empty() && Instant::now() >= not_before {
                 let result = self.load(&mut dirty).await;
@@ -68,7 +73,7 @@ impl<S: Store, C: Connector> World<S, C> {
                     Ok(()) => failures = 0,
                     Err(error) => {
                         failures += 1;
-                        let delay = backoff.delay(failures, &mut rand::rng());
+                        let delay = backoff.delay(failures, &mut rng);
                         tracing::warn!(%error, retry_in = ?delay, "cannot load desired state");
                         not_before = Instant::now() + delay;
                     }
@@ -88,15 +93,15 @@ impl<S: Store, C: Connector> World<S, C> {
                 },
                 () = tokio::time::sleep_until(next_resync) => {
                     dirty.everything = true;
-                    next_resync = self.next_resync();
+                    next_resync = self.next_resync(&mut rng);
                 }
                 () = tokio::time::sleep_until(not_before), if !dirty.is_empty() => {}
             }
         }
     }
 
-    fn next_resync(&self) -> Instant {
-        let factor = 1.0 + rand::random_range(-RESYNC_JITTER..=RESYNC_JITTER);
+    fn next_resync(&self, rng: &mut StdRng) -> Instant {
+        let factor = 1.0 + rng.random_range(-RESYNC_JITTER..=RESYNC_JITTER);
         Instant::now() + self.settings.resync_interval.mul_f64(factor)
     }
 

@@ -16,6 +16,9 @@ use crate::token::{self, Extracted};
 /// Stands for the digest of a file of which it matters only that it exists.
 const NOT_READ: [u8; 32] = [0; 32];
 
+/// Stands for a token that is not the agent's, where texts are shown.
+const OTHER_TOKEN: &str = "(another token)";
+
 /// The file that holds the token, as far as the token is concerned.
 pub(super) enum TokenFile {
     /// It was not read again: it is the same as when the remembered token was verified.
@@ -142,10 +145,17 @@ impl Workspace {
             .collect()
     }
 
-    /// The text of a file with the token replaced by the sentinel, if it was read.
+    /// The text of a file with the token replaced by the sentinel, if it was read. It is meant to be shown: tokens that are
+    /// not the agent's are taken out as well, for they may be somebody's.
     pub(super) fn text(&self, file: FileName, token: Option<&SecretString>) -> Option<String> {
         let content = self.read.get(&file)?;
-        Some(token::redact(&content.text, token.map(ExposeSecret::expose_secret)))
+        let text = token::redact(&content.text, token.map(ExposeSecret::expose_secret));
+        // A token may stand in one file as an assignment and in another within a command.
+        let others = self.read.values().map(|content| token::extract(&content.text));
+        Some(others.fold(text, |text, found| {
+            let tokens = found.tokens().iter();
+            tokens.fold(text, |text, other| text.replace(other.expose_secret(), OTHER_TOKEN))
+        }))
     }
 
     /// What to remember of the files that were found, under this token.

@@ -48,6 +48,14 @@ impl Session {
     }
 }
 
+impl Drop for Sessions {
+    /// A tenure that is dropped rather than ended closes its connections too: the tasks that watch them hold clients of
+    /// their own, which would keep the sockets open for as long as the gateway likes.
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
 /// All sessions, by gateway.
 #[derive(Default)]
 pub(super) struct Sessions(Mutex<HashMap<GatewayId, Session>>);

@@ -64,6 +64,7 @@ pub(super) fn create(state: &mut State, params: &Map<String, Value>) -> RpcResul
         Some(workspace) => workspace.to_owned(),
         None => format!("{STATE_DIR}/workspace-{id}"),
     };
+    let revived = state.deleted.remove(&id);
     let mut next = state.config.clone();
     let entry = json!({
         "name": name,
@@ -72,17 +73,19 @@ pub(super) fn create(state: &mut State, params: &Map<String, Value>) -> RpcResul
         "identity": { "name": name },
     });
     add_entry(state, &mut next, &id, entry);
-    state.write_config(next)?;
+    if let Err(error) = state.write_config(next) {
+        if revived {
+            state.deleted.insert(id);
+        }
+        return Err(error);
+    }
     if state.dialect.has_entries() {
         let from = state.clock.elapsed() + RELOAD;
         state.visible_from.insert(id.clone(), from);
     }
     for file in state.dialect.seeded_files() {
         let text = match *file {
-            "IDENTITY.md" if state.dialect.has_entries() => {
-                format!("# IDENTITY.md - Who Am I?\n\n- **Name:**\n\n- Name: {name}\n")
-            }
-            "IDENTITY.md" => format!("# IDENTITY.md - Who Am I?\n\n- Name: {name}\n"),
+            "IDENTITY.md" if !state.dialect.has_entries() => format!("# IDENTITY.md - Who Am I?\n\n- Name: {name}\n"),
             other => format!("# {other}\n\nThe gateway's own text for a new workspace.\n"),
         };
         files::write(state, &workspace, file, &text);
@@ -196,6 +199,9 @@ pub(super) fn delete(state: &mut State, params: &Map<String, Value>) -> RpcResul
     let mut next = state.config.clone();
     remove_entry(state, &mut next, id);
     state.write_config(next)?;
+    if new {
+        state.deleted.insert(id.to_owned());
+    }
     state.visible_from.remove(id);
     if params.flag("deleteFiles", true) {
         state.workspaces.remove(&workspace);

@@ -52,9 +52,8 @@ where
     let Ok(Some((mut ws, opening))) = timeout(HANDSHAKE_DEADLINE, upgrade(&gateway, stream)).await else {
         return;
     };
-    let caller = match timeout(HANDSHAKE_DEADLINE, admit(&gateway, &mut ws, &opening)).await {
-        Ok(Some(caller)) => caller,
-        _ => return,
+    let Ok(Some(caller)) = timeout(HANDSHAKE_DEADLINE, admit(&gateway, &mut ws, &opening)).await else {
+        return;
     };
     let (sender, receiver) = unbounded_channel();
     let epoch = {
@@ -357,9 +356,10 @@ impl Task {
             Some(Fault::Delay(delay)) => tokio::time::sleep(*delay).await,
             _ => {}
         }
-        let Some((answer, restart)) = self.carry_out() else {
+        let Some((answer, restart, freezes)) = self.carry_out() else {
             return;
         };
+        let fault = if freezes { Some(Fault::LoseAnswer) } else { fault };
         match fault {
             Some(Fault::DropAfter) => self.put(Outgoing::Abort),
             Some(Fault::CutFrame) => self.put(Outgoing::Cut(answer)),
@@ -375,10 +375,11 @@ impl Task {
         }
     }
 
-    /// Carries the request out, unless the process that received it is gone.
-    fn carry_out(&self) -> Option<(String, Option<super::dialect::Restart>)> {
+    /// Carries the request out, unless the process that received it is gone or stands still. Answers the response, the
+    /// restart that it causes, and whether the gateway stands still from now on.
+    fn carry_out(&self) -> Option<(String, Option<super::dialect::Restart>, bool)> {
         let mut state = self.gateway.lock();
-        if state.epoch != self.epoch {
+        if state.epoch != self.epoch || state.frozen {
             return None;
         }
         let result = methods::call(&mut state, &self.caller, &self.method, &self.params);
@@ -391,7 +392,8 @@ impl Task {
             }
         }
         debug_assert!(state.roster().iter().any(|entry| entry.id == MAIN) || !state.dialect.has_entries());
-        Some((response(&self.id, result), restart))
+        let freezes = state.count_down();
+        Some((response(&self.id, result), restart, freezes))
     }
 
     fn put(&self, out: Outgoing) {

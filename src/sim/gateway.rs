@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::agents;
@@ -208,6 +209,21 @@ impl SimGateway {
         for sender in std::mem::take(&mut self.lock().connections).into_values() {
             let _ = sender.send(Outgoing::Abort);
         }
+    }
+
+    /// Stands still right after the `nth` request from now on (1 is the next one) was carried out, before it is answered:
+    /// from then on nothing that comes due is carried out, until [`SimGateway::thaw`]. The receiver is told at that moment.
+    pub fn freeze_after(&self, nth: usize) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        self.lock().freeze = Some((nth.max(1), sender));
+        receiver
+    }
+
+    /// Goes on after [`SimGateway::freeze_after`]; what came due meanwhile is lost.
+    pub fn thaw(&self) {
+        let mut state = self.lock();
+        state.frozen = false;
+        state.freeze = None;
     }
 
     pub(super) fn restart_now(&self) {

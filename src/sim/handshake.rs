@@ -59,6 +59,12 @@ pub(super) fn connect(
     protocol(state, params)?;
     if control_ui {
         origin(opening)?;
+        let disabled = state.config.pointer("/gateway/controlUi/dangerouslyDisableDeviceAuth") == Some(&json!(true));
+        if params.get("device").is_none() && !disabled {
+            let message = "control ui requires device identity (use HTTPS or localhost secure context)";
+            let details = json!({ "code": "CONTROL_UI_DEVICE_IDENTITY_REQUIRED" });
+            return Err((RpcError::invalid(message).details(details), 1008));
+        }
     }
     let token = text("/auth/token");
     let scopes: Vec<String> = params

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::rpc::RpcError;
 
 /// The window in which writes are counted.
-const WINDOW: Duration = Duration::from_secs(60);
+const WINDOW: Duration = Duration::from_mins(1);
 
 /// Counts control-plane writes by method and device, in fixed windows that open with the first write.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ impl WriteLimits {
             window.1 += 1;
             return Ok(());
         }
-        let wait = window.0 + WINDOW - now;
+        let wait = (window.0 + WINDOW).saturating_sub(now);
         Err(RpcError::unavailable(format!(
             "rate limit exceeded for {method}; retry after {}s",
             wait.as_millis().div_ceil(1000)

@@ -130,6 +130,7 @@ fn missing_scope(dialect: SimDialect, scope: &str) -> RpcError {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the shape of every method")]
 fn health(state: &mut State, _params: &Map<String, Value>) -> RpcResult {
     Ok(json!({ "ok": true, "ts": state.clock.now_ms(), "defaultAgentId": state.default_agent() }))
 }

@@ -102,6 +102,13 @@ pub(super) fn patch(state: &mut State, params: &Map<String, Value>) -> RpcResult
     }
     state.write_config(next)?;
     let restarts = state.pending_restart.is_some();
+    if new && restarts {
+        // Written all the same.
+        return Err(RpcError::unavailable(
+            "config.patch persisted and updated the active Gateway, but a recovery restart is required; wait for the Gateway \
+             to restart, then run config.get to confirm the active revision",
+        ));
+    }
     let mut answer = json!({
         "ok": true,
         "path": State::config_path(),
@@ -111,7 +118,7 @@ pub(super) fn patch(state: &mut State, params: &Map<String, Value>) -> RpcResult
     if new {
         answer["hash"] = json!(config::hash(state.dialect, &state.config));
         answer["changedPaths"] = json!(changed);
-        answer["sentinel"]["payload"]["stats"]["requiresRestart"] = json!(restarts);
+        answer["sentinel"]["payload"]["stats"]["requiresRestart"] = json!(false);
     }
     Ok(answer)
 }

@@ -108,7 +108,7 @@ impl<'a> Params<'a> {
                     problems.push(format!("at /{name}: must not have fewer than 1 characters"));
                 }
                 (Kind::Flag, Some(value)) if !value.is_boolean() => {
-                    problems.push(format!("at /{name}: must be boolean"))
+                    problems.push(format!("at /{name}: must be boolean"));
                 }
                 _ => {}
             }

@@ -35,6 +35,7 @@ pub struct ChatMessage {
 }
 
 /// `sessions.list`.
+#[expect(clippy::unnecessary_wraps, reason = "the shape of every method")]
 pub(super) fn list(state: &mut State, _params: &Map<String, Value>) -> RpcResult {
     let sessions: Vec<Value> = state
         .sessions
@@ -55,6 +56,10 @@ pub(super) fn patch(state: &mut State, params: &Map<String, Value>) -> RpcResult
     ];
     let params = Params::check("sessions.patch", params, &SPEC)?;
     let key = params.required("key").to_owned();
+    if agent_of(&key).is_some_and(|agent| state.deleted.contains(agent)) {
+        let error = RpcError::unavailable("Session patch failed unexpectedly. Retry the request.");
+        return Err(error.retry_after(1000));
+    }
     let label = match params.value("label") {
         None => None,
         Some(Value::Null) => Some(None),
@@ -136,6 +141,13 @@ pub(super) fn send(state: &mut State, params: &Map<String, Value>) -> RpcResult 
     {
         return Err(RpcError::invalid(format!(
             "Agent \"{agent}\" no longer exists in configuration"
+        )));
+    }
+    if let Some(agent) = agent_of(session_key)
+        && state.deleted.contains(agent)
+    {
+        return Err(RpcError::unavailable(format!(
+            "Error: OpenClaw agent database is unavailable while agent {agent} is deleted."
         )));
     }
     let key = params.required("idempotencyKey").to_owned();

@@ -1,10 +1,11 @@
 //! Everything a simulated gateway holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 
 use super::clock::Clock;
 use super::config::{self, Entry};
@@ -42,6 +43,8 @@ pub(super) struct State {
     pub(super) workspaces: BTreeMap<String, BTreeMap<String, File>>,
     /// Agents that the running gateway does not know before that time.
     pub(super) visible_from: BTreeMap<String, Duration>,
+    /// Agents that `agents.delete` removed: 2026.9.6 remembers them, and only `agents.create` brings them back to life.
+    pub(super) deleted: BTreeSet<String>,
     pub(super) sessions: BTreeMap<String, SimSession>,
     pub(super) messages: Vec<ChatMessage>,
     /// When each run was started, by idempotency key; a restart forgets.
@@ -60,6 +63,10 @@ pub(super) struct State {
     pub(super) connections: BTreeMap<u64, UnboundedSender<Outgoing>>,
     /// Events to tell everybody once the request is done.
     pub(super) events: Vec<(&'static str, Value)>,
+    /// How many requests are still carried out before the gateway stands still, and whom to tell then.
+    pub(super) freeze: Option<(usize, oneshot::Sender<()>)>,
+    /// Nothing that comes due is carried out.
+    pub(super) frozen: bool,
     counter: u64,
     last_update_ms: u64,
 }
@@ -74,6 +81,7 @@ impl State {
             config: config::fresh(token),
             workspaces: BTreeMap::new(),
             visible_from: BTreeMap::new(),
+            deleted: BTreeSet::new(),
             sessions: BTreeMap::new(),
             messages: Vec::new(),
             runs: BTreeMap::new(),
@@ -86,6 +94,8 @@ impl State {
             pending_restart: None,
             connections: BTreeMap::new(),
             events: Vec::new(),
+            freeze: None,
+            frozen: false,
             counter: 0,
             last_update_ms: 0,
         }
@@ -108,6 +118,20 @@ impl State {
         self.last_update_ms
     }
 
+    /// Counts a request that was carried out. Answers whether the gateway stands still from now on.
+    pub(super) fn count_down(&mut self) -> bool {
+        match self.freeze.take() {
+            Some((1, told)) => {
+                // Whoever asked may have lost interest.
+                let _ = told.send(());
+                self.frozen = true;
+            }
+            Some((left, told)) => self.freeze = Some((left - 1, told)),
+            None => {}
+        }
+        self.frozen
+    }
+
     /// Whether the process is down.
     pub(super) fn is_down(&self) -> bool {
         self.down_until.is_some_and(|until| self.clock.elapsed() < until)
@@ -116,6 +140,11 @@ impl State {
     /// Whether the process is up but not ready.
     pub(super) fn is_starting(&self) -> bool {
         self.starting_until.is_some_and(|until| self.clock.elapsed() < until)
+    }
+
+    /// Whether the roster holds an agent that is remembered as deleted: whatever changes the roster then restarts the gateway.
+    pub(super) fn is_haunted(&self) -> bool {
+        self.roster().iter().any(|entry| self.deleted.contains(&entry.id))
     }
 
     /// The path of the config file.
@@ -194,6 +223,13 @@ impl State {
             .any(|path| path == "channels" || path.starts_with("channels."))
         {
             self.pending_restart = self.dialect.restart_on_channels();
+        }
+        if self.dialect.has_entries() && self.is_haunted() && changed.iter().any(|path| path.starts_with("agents")) {
+            self.pending_restart = Some(Restart {
+                close_after: Duration::from_millis(1500),
+                down_for: Duration::from_secs(8),
+                answers: true,
+            });
         }
         if self.dialect.has_entries() {
             let hash = config::hash(self.dialect, &self.config);

@@ -11,7 +11,7 @@ use super::{Fault, SimConnector, SimDialect, SimGateway};
 use crate::gateway::{Client, Connector, ErrorClass, GatewayError, Target, probe};
 use crate::model::{FileName, GatewayAgentId, GatewayId};
 
-const PATCH: Duration = Duration::from_secs(60);
+const PATCH: Duration = Duration::from_mins(1);
 
 struct Bench {
     connector: SimConnector,
@@ -212,7 +212,7 @@ async fn faults_strike_as_they_were_ordered() {
 async fn ticks_keep_a_connection_alive_and_their_absence_ends_it() {
     let bench = Bench::new(SimDialect::V2026_7_1);
     let client = bench.client().await;
-    tokio::time::sleep(Duration::from_secs(600)).await;
+    tokio::time::sleep(Duration::from_mins(10)).await;
     assert!(!client.is_closed());
     bench.gateway.faults().stop_ticks();
     let since = Instant::now();
@@ -244,4 +244,44 @@ async fn the_journal_counts_writes_and_holds_no_content() {
     assert_eq!(journal.len(), 2);
     assert!(journal[0].write && journal[0].ok && !journal[1].write);
     assert!(!format!("{journal:?}").contains("xyz"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_agent_that_comes_back_by_patch_restarts_the_gateway_again_and_again() {
+    let bench = Bench::new(SimDialect::V2026_9_6);
+    let patch = |id: &str, name: &str| {
+        let entry = json!({ "name": name });
+        json!({ "agents": { "ownership": "explicit", "entries": { id: entry } } })
+    };
+    let send = async |patch: serde_json::Value| {
+        let client = bench.client().await;
+        let hash = client.config_get().await.unwrap().hash;
+        let result = client.config_patch(&patch, hash.as_deref(), &[], PATCH).await;
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        result
+    };
+    send(patch("a", "A")).await.unwrap();
+    assert!(
+        bench
+            .client()
+            .await
+            .agents_delete(&GatewayAgentId::observed("a"))
+            .await
+            .unwrap()
+    );
+    assert_eq!(bench.gateway.restarts(), 0);
+    for (restarts, change) in [patch("a", "A"), patch("b", "B")].into_iter().enumerate() {
+        let error = send(change).await.unwrap_err();
+        assert_eq!(error.class(), ErrorClass::Unavailable, "{error}");
+        assert_eq!(bench.gateway.restarts(), restarts + 1);
+    }
+    assert_eq!(bench.gateway.roster(), ["a", "b", "main"], "written all the same");
+    // Created anew it lives.
+    let client = bench.client().await;
+    client.agents_delete(&GatewayAgentId::observed("a")).await.unwrap();
+    let params = json!({ "name": "a" });
+    client.request("agents.create", params, PATCH).await.unwrap();
+    send(patch("a", "Renamed")).await.unwrap();
+    bench.client().await.sessions_patch("agent:a:main", "A").await.unwrap();
+    assert_eq!(bench.gateway.restarts(), 2);
 }

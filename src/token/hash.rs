@@ -50,6 +50,9 @@ pub enum HashFormat {
     /// `pbkdf2_sha256$200000$<salt>$<digest>`, both base64url without padding: the only one that the existing backend
     /// can verify.
     Pbkdf2Sha256,
+    /// The same format with a single round, which verifies like any other: simulations mint thousands of tokens.
+    #[cfg(feature = "sim")]
+    Pbkdf2OneRound,
 }
 
 impl FromStr for HashFormat {
@@ -136,19 +139,23 @@ pub fn hash(token: &SecretString, format: HashFormat) -> Result<String, TokenErr
     let mut salt = [0; SALT_BYTES];
     fill_random(&mut salt);
     match format {
-        HashFormat::Pbkdf2Sha256 => {
-            let digest = derive_pbkdf2(token, &salt, PBKDF2_ROUNDS);
-            Ok(format!(
-                "pbkdf2_sha256${PBKDF2_ROUNDS}${}${}",
-                URL_SAFE_NO_PAD.encode(salt),
-                URL_SAFE_NO_PAD.encode(digest)
-            ))
-        }
+        HashFormat::Pbkdf2Sha256 => Ok(pbkdf2_text(token, &salt, PBKDF2_ROUNDS)),
+        #[cfg(feature = "sim")]
+        HashFormat::Pbkdf2OneRound => Ok(pbkdf2_text(token, &salt, 1)),
         HashFormat::Argon2id => Argon2::default()
             .hash_password_with_salt(token, &salt)
             .map(|hash| hash.to_string())
             .map_err(|error| TokenError::Failed(error.to_string())),
     }
+}
+
+fn pbkdf2_text(token: &[u8], salt: &[u8], rounds: u32) -> String {
+    let digest = derive_pbkdf2(token, salt, rounds);
+    format!(
+        "pbkdf2_sha256${rounds}${}${}",
+        URL_SAFE_NO_PAD.encode(salt),
+        URL_SAFE_NO_PAD.encode(digest)
+    )
 }
 
 /// Whether a token matches a stored hash of either format. The comparison takes the same time wherever the two differ.

@@ -128,14 +128,15 @@ pub(crate) async fn a_foreign_control_ui_is_refused(env: &Env) {
     }
 }
 
-pub(crate) async fn a_control_ui_from_the_gateways_own_page_is_let_in(env: &Env) {
-    let mut target = env.target();
-    target.disable_device_pairing = true;
-    let result = env.connect(&target).await;
-    // What such a client is granted depends on how the gateway is set up; that it is refused says something else.
-    if let Err(error) = result {
-        panic!("{:?}: {error}", error.class());
-    }
+pub(crate) async fn a_control_ui_without_a_device_is_refused_unless_the_operator_allows_it(env: &Env) {
+    let mut raw = Raw::open(env, Some(&format!("http://{}", env.host()))).await;
+    let params = as_control_ui(&raw, env);
+    let answer = raw.request("connect", params).await;
+    assert_eq!(
+        answer["error"]["details"]["code"], "CONTROL_UI_DEVICE_IDENTITY_REQUIRED",
+        "{answer}"
+    );
+    assert_eq!(raw.close_code().await, 1008);
 }
 
 pub(crate) async fn scopes_are_enforced(env: &Env) {

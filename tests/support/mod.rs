@@ -369,8 +369,12 @@ pub async fn page(address: SocketAddr, path: &str) -> (u16, String) {
 
 /// The sum of all series of a metric at this address whose labels contain this text.
 pub async fn metric(address: SocketAddr, name: &str, labels: &str) -> f64 {
-    let (_, text) = page(address, "/metrics").await;
-    text.lines()
+    sum(&page(address, "/metrics").await.1, name, labels)
+}
+
+/// The sum of all series of a metric, in the text of a metrics page, whose labels contain this text.
+pub fn sum(page: &str, name: &str, labels: &str) -> f64 {
+    page.lines()
         .filter(|line| line.starts_with(name) && line.contains(labels))
         .filter(|line| matches!(line.as_bytes().get(name.len()), Some(b'{' | b' ')))
         .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())

@@ -44,8 +44,8 @@ What to try, in another terminal:
         DemoGateway::Sim { .. } => write!(
             text,
             "
-The gateway is simulated: it holds agents and files, but runs none. The agents are registered and synced, never check in,
-and are reported offline once their wakes have been in vain. `make demo GATEWAY=2026.9.6` starts a real one.
+The gateway is simulated: it holds agents and files, but runs none. The agents are registered and synced, and never check
+in. `make demo GATEWAY=2026.9.6` starts a real one.
 "
         ),
         DemoGateway::Real(gateway) => {
@@ -58,8 +58,7 @@ and are reported offline once their wakes have been in vain. `make demo GATEWAY=
     cat {workspace}/IDENTITY.md
     echo vandalised > {workspace}/SOUL.md
 
-This gateway has no model credentials, so its agents cannot run: they are registered and synced, never check in, and are
-reported offline once their wakes have been in vain.
+This gateway has no model credentials, so its agents cannot run: they are registered and synced, and never check in.
 "
             )
         }

@@ -145,6 +145,12 @@ impl MemoryStore {
         self.state().gateway_records.get(&id).cloned()
     }
 
+    /// The ids of all boards, ordered.
+    pub fn board_ids(&self) -> Vec<BoardId> {
+        let state: &State = &self.state();
+        state.boards.keys().copied().collect()
+    }
+
     /// The ids of all agents that have a row, ordered.
     pub fn agent_ids(&self) -> Vec<AgentId> {
         let state: &State = &self.state();

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 pub use hints::MemoryHints;
@@ -55,6 +56,8 @@ struct Control {
     /// Faults to come: how many writes are still let through before each.
     faults: Vec<(usize, WriteFault)>,
     unreachable: bool,
+    /// How many writes are still to land before the network is cut, and whom to tell then.
+    cut: Option<(usize, oneshot::Sender<()>)>,
 }
 
 impl std::fmt::Debug for MemoryStore {
@@ -108,6 +111,22 @@ impl MemoryStore {
     /// Makes every call fail as [`StoreError::Unreachable`], or work again.
     pub fn set_unreachable(&self, unreachable: bool) {
         self.control().unreachable = unreachable;
+    }
+
+    /// Ends everything that makes calls fail.
+    pub fn calm(&self) {
+        let mut control = self.control();
+        control.faults.clear();
+        control.unreachable = false;
+        control.cut = None;
+    }
+
+    /// Cuts the network right after the `nth` write from now (1 is the next one) has landed: its answer is lost, and every
+    /// call fails until [`MemoryStore::set_unreachable`] says otherwise. The receiver is told at that moment.
+    pub fn cut_after_write(&self, nth: usize) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        self.control().cut = Some((nth.max(1), sender));
+        receiver
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -166,6 +185,16 @@ impl MemoryStore {
             return Err(StoreError::Unreachable(format!("{name} failed as the test asked")));
         }
         control.writes.push(name);
+        match control.cut.take() {
+            Some((1, told)) => {
+                // Whoever asked may have lost interest.
+                let _ = told.send(());
+                control.unreachable = true;
+                return Err(StoreError::Unreachable(format!("the network was cut after {name}")));
+            }
+            Some((left, told)) => control.cut = Some((left - 1, told)),
+            None => {}
+        }
         match fault {
             Some((_, WriteFault::After)) => Err(StoreError::Unreachable(format!(
                 "the answer to {name} was lost as the test asked"

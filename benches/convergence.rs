@@ -1,0 +1,483 @@
+//! The controller against the bare minimal calls for the same result, on real gateways, alternating in one run.
+//!
+//! **Cold convergence**: a hundred agents as rows, a fresh gateway that knows none of them. Ours is timed from the start of the
+//! controller until the database says of every agent that it is ready, which it is once its files were read back equal. Bare
+//! is one `config.get`, one `config.patch`, then exactly the same file writes, eight in flight, timed from the open connection
+//! until the last answer, which carries what the file then holds.
+//!
+//! **Edit**: on the gateway with a hundred agents, one row's `soul_template` is changed. Ours is timed from before the `COMMIT`
+//! until the file on the gateway's disk holds the new text, until the controller has read it back, and until the status says
+//! so. Bare is what has to be asked of the gateway for it: one `agents.files.list`, one `agents.files.set`.
+//!
+//! Everything is printed: each sample, the medians, the ratios. Exits with an error if a ratio misses its target.
+
+#[path = "../tests/support/mod.rs"]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "what cannot be set up cannot be measured"
+)]
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+use futures::{StreamExt, TryStreamExt};
+use openclaw_controller::gateway::{Client, Connector, DeviceIdentity, RpcMetrics, Target, WebSocketConnector, probe};
+use openclaw_controller::lab::{self, RealGateway};
+use openclaw_controller::model::{AgentId, Effect, FileName, GatewayAgentId, GatewayId};
+use serde_json::{Map, Value, json};
+use sqlx::Row;
+use support::{Controller, Database, Options};
+use tokio::time::{sleep, timeout};
+use uuid::Uuid;
+
+/// How much longer than the bare calls cold convergence may take.
+const COLD_TARGET: f64 = 1.5;
+/// How much longer than the bare calls an edit may take until it has been read back.
+const EDIT_TARGET: f64 = 2.0;
+/// Agents on one board, its lead among them.
+const AGENTS_PER_BOARD: usize = 25;
+/// Writes in flight on one connection.
+const IN_FLIGHT: usize = 8;
+/// How long anything may take before the benchmark gives up; a patch alone can take minutes where the roster is large.
+const PATIENCE: Duration = Duration::from_mins(10);
+/// How often the disk is looked at. Short against the calls that are measured (tens of milliseconds).
+const DISK_POLL: Duration = Duration::from_micros(200);
+
+/// Convergence against the bare minimal calls, on real gateways.
+#[derive(Parser)]
+struct Arguments {
+    /// The version of the gateways.
+    #[arg(long, default_value = "2026.9.6", value_name = "VERSION")]
+    gateway: String,
+    /// How many cold convergences of each kind.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// How many agents.
+    #[arg(long, default_value_t = 100)]
+    agents: usize,
+    /// How many edits of each kind, after each cold convergence.
+    #[arg(long, default_value_t = 15)]
+    edits: usize,
+    /// Given by cargo.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    ensure!(
+        arguments.rounds > 0 && arguments.agents > 1,
+        "give at least one round and two agents"
+    );
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(run(&arguments))
+}
+
+async fn run(arguments: &Arguments) -> Result<()> {
+    println!(
+        "OpenClaw {}, {} agents, {} rounds; times in seconds",
+        arguments.gateway, arguments.agents, arguments.rounds
+    );
+    let (mut ours, mut bare) = (Vec::new(), Vec::new());
+    let mut edits = Edits::default();
+    for round in 1..=arguments.rounds {
+        let converged = converge(arguments, &mut edits).await?;
+        println!(
+            "round {round}: ours {:>7.2}   calls: {}",
+            converged.seconds, converged.calls
+        );
+        let seconds = replay(arguments, &converged).await?;
+        println!(
+            "round {round}: bare {seconds:>7.2}   calls: {}",
+            converged.minimal_calls()
+        );
+        ours.push(converged.seconds);
+        bare.push(seconds);
+    }
+    println!("\ncold convergence of {} agents, s", arguments.agents);
+    let cold = compare(&ours, &bare, COLD_TARGET, ("ours", "bare"));
+    println!("\none-row edit, {} agents on the gateway, ms", arguments.agents);
+    show("ours, to the disk", &edits.ours_disk);
+    show("bare, to the disk", &edits.bare_disk);
+    let edit = compare(
+        &edits.ours_read_back,
+        &edits.bare_answered,
+        EDIT_TARGET,
+        ("ours, read back", "bare, answered"),
+    );
+    show("ours, status written", &edits.ours_status);
+    ensure!(cold && edit, "a ratio misses its target");
+    Ok(())
+}
+
+/// The samples of the edits, in milliseconds.
+#[derive(Default)]
+struct Edits {
+    ours_disk: Vec<f64>,
+    ours_read_back: Vec<f64>,
+    ours_status: Vec<f64>,
+    bare_disk: Vec<f64>,
+    bare_answered: Vec<f64>,
+}
+
+/// A cold convergence, and what it left on the gateway: what the bare calls have to produce.
+struct Converged {
+    seconds: f64,
+    calls: String,
+    directory: PathBuf,
+    /// The roster entries of our agents by id, with the fields that we own.
+    roster: BTreeMap<String, Map<String, Value>>,
+    config: Value,
+    files: Vec<(GatewayAgentId, FileName, String)>,
+}
+
+impl Converged {
+    fn minimal_calls(&self) -> String {
+        format!("config.get 1, config.patch 1, agents.files.set {}", self.files.len())
+    }
+}
+
+/// Converges a fresh gateway with the controller, then measures edits on it.
+async fn converge(arguments: &Arguments, edits: &mut Edits) -> Result<Converged> {
+    let gateway = RealGateway::start(&arguments.gateway, lab::Options::default()).await?;
+    let root = gateway.workspace_root();
+    let root = root.to_str().context("the temporary directory is not UTF-8")?;
+    let database = Database::migrated().await;
+    let organization = database.organization().await;
+    let id = database
+        .gateway(organization, &gateway.url(), gateway.token(), root)
+        .await;
+    let mut agents = Vec::with_capacity(arguments.agents);
+    let mut board = None;
+    for n in 0..arguments.agents {
+        let lead = n % AGENTS_PER_BOARD == 0;
+        if lead {
+            board = Some(database.board(organization, Some(id), &format!("board-{n}")).await);
+        }
+        agents.push(database.agent(id, board, &format!("Agent {n}"), lead).await);
+    }
+    let started = Instant::now();
+    let controller = Controller::start(&database.url, options()).await;
+    timeout(PATIENCE, all_ready(&database, agents.len()))
+        .await
+        .context("not all agents became ready")??;
+    let seconds = started.elapsed().as_secs_f64();
+    let calls = calls(&controller).await;
+    let converged = Converged {
+        seconds,
+        calls,
+        roster: roster(&gateway.config()?),
+        config: gateway.config()?,
+        files: files(&gateway, &agents, &database).await?,
+        directory: gateway.directory().to_owned(),
+    };
+    measure_edits(arguments, &gateway, &database, &controller, &agents, edits).await?;
+    controller.stop().await;
+    tokio::task::spawn_blocking(move || drop(gateway)).await?;
+    Ok(converged)
+}
+
+/// The controller's options: nothing but the first look and hints.
+fn options() -> Options {
+    Options {
+        resync: Duration::from_hours(1),
+        ..Options::default()
+    }
+}
+
+async fn all_ready(database: &Database, agents: usize) -> Result<()> {
+    let agents = i64::try_from(agents)?;
+    let query = r#"SELECT count(*) FROM openclaw_controller.agent_records
+                    WHERE conditions @> '[{"type": "Ready", "status": "True"}]'"#;
+    while sqlx::query_scalar::<_, i64>(query).fetch_one(&database.pool).await? < agents {
+        sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+/// The calls that the controller made, by method.
+async fn calls(controller: &Controller) -> String {
+    let (_, text) = controller.page("/metrics").await;
+    let mut calls: BTreeMap<&str, f64> = BTreeMap::new();
+    for line in text.lines() {
+        let Some(rest) = line.strip_prefix("openclaw_controller_rpc_total{method=\"") else {
+            continue;
+        };
+        if let (Some((method, _)), Some((_, count))) = (rest.split_once('"'), rest.rsplit_once(' ')) {
+            *calls.entry(method).or_default() += count.parse::<f64>().unwrap_or_default();
+        }
+    }
+    let calls = calls.into_iter().filter(|(_, count)| *count > 0.0);
+    calls
+        .map(|(method, count)| format!("{method} {count}"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// The entries of our agents in a config of either shape, with the fields that we own.
+fn roster(config: &Value) -> BTreeMap<String, Map<String, Value>> {
+    let agents = &config["agents"];
+    let listed = agents["list"].as_array().into_iter().flatten();
+    let listed = listed.filter_map(|entry| Some((entry["id"].as_str()?.to_owned(), entry)));
+    let entries = agents["entries"].as_object().into_iter().flatten();
+    let entries = entries.map(|(id, entry)| (id.clone(), entry));
+    listed
+        .chain(entries)
+        .filter(|(id, _)| GatewayAgentId::observed(id).looks_managed())
+        .map(|(id, entry)| {
+            let owned = ["name", "workspace", "heartbeat"]
+                .into_iter()
+                .filter_map(|key| Some((key.to_owned(), entry.get(key)?.clone())));
+            (id, owned.collect())
+        })
+        .collect()
+}
+
+/// Every file of every agent, as it is on the gateway's disk.
+async fn files(
+    gateway: &RealGateway,
+    agents: &[AgentId],
+    database: &Database,
+) -> Result<Vec<(GatewayAgentId, FileName, String)>> {
+    let mut files = Vec::new();
+    for agent in agents {
+        let id = gateway_agent_id(*agent, database).await?;
+        for file in FileName::ALL {
+            if let Some(text) = gateway.read_file(id.as_str(), file.as_str())? {
+                files.push((id.clone(), file, text));
+            }
+        }
+    }
+    Ok(files)
+}
+
+async fn gateway_agent_id(agent: AgentId, database: &Database) -> Result<GatewayAgentId> {
+    let row = sqlx::query("SELECT is_board_lead, board_id FROM agents WHERE id = $1")
+        .bind(agent.0)
+        .fetch_one(&database.pool)
+        .await?;
+    Ok(GatewayAgentId::observed(if row.get::<bool, _>(0) {
+        format!("lead-{}", row.get::<Uuid, _>(1))
+    } else {
+        format!("mc-{agent}")
+    }))
+}
+
+/// Brings another fresh gateway to the same state by the least calls, and returns the seconds.
+async fn replay(arguments: &Arguments, model: &Converged) -> Result<f64> {
+    let gateway = RealGateway::start(&arguments.gateway, lab::Options::default()).await?;
+    let (from, to) = (text_of(&model.directory)?, text_of(gateway.directory())?);
+    let patch: Value = serde_json::from_str(&patch(model).to_string().replace(&from, &to))?;
+    let files: Vec<_> = model
+        .files
+        .iter()
+        .map(|(agent, file, text)| (agent, *file, text.replace(&from, &to)))
+        .collect();
+    let mut client = connect(&gateway).await?;
+    let restarts = probe(&client).await?.channels_effect == Effect::Restart;
+
+    let started = Instant::now();
+    let config = client.config_get().await?;
+    let answer = client.config_patch(&patch, config.hash.as_deref(), &[], PATIENCE).await;
+    if restarts {
+        // The answer may be lost with the connection.
+        timeout(PATIENCE, client.closed()).await?;
+        client = loop {
+            match connect(&gateway).await {
+                Ok(client) => break client,
+                Err(_) if started.elapsed() < PATIENCE => sleep(Duration::from_millis(100)).await,
+                Err(error) => return Err(error),
+            }
+        };
+    } else {
+        answer?;
+    }
+    let client = &client;
+    futures::stream::iter(&files)
+        .map(|(agent, file, text)| async move {
+            let answer = client.files_set(agent, *file, text, None).await?;
+            ensure!(
+                answer.text.as_ref() == Some(text),
+                "{file} of {agent} does not hold what was written"
+            );
+            Ok(())
+        })
+        .buffer_unordered(IN_FLIGHT)
+        .try_collect::<()>()
+        .await?;
+    let seconds = started.elapsed().as_secs_f64();
+
+    let (have, want) = (roster(&gateway.config()?), &model.roster);
+    ensure!(
+        have.keys().eq(want.keys()),
+        "the bare calls did not lead to the same roster"
+    );
+    client.close();
+    tokio::task::spawn_blocking(move || drop(gateway)).await?;
+    Ok(seconds)
+}
+
+fn text_of(path: &Path) -> Result<String> {
+    Ok(path
+        .to_str()
+        .context("the temporary directory is not UTF-8")?
+        .to_owned())
+}
+
+/// The one patch that leads from a fresh config to the model's.
+fn patch(model: &Converged) -> Value {
+    let agents = if model.config["agents"]["list"].is_array() {
+        let ours = model.roster.iter().map(|(id, entry)| {
+            let mut entry = entry.clone();
+            entry.insert("id".into(), json!(id));
+            Value::from(entry)
+        });
+        let list: Vec<_> = std::iter::once(json!({"id": "main"})).chain(ours).collect();
+        json!({"list": list})
+    } else {
+        json!({"ownership": "explicit", "entries": model.roster})
+    };
+    let host = &model.config["tools"]["exec"]["host"];
+    let defaults = &model.config["channels"]["defaults"];
+    json!({"agents": agents, "tools": {"exec": {"host": host}}, "channels": {"defaults": defaults}})
+}
+
+async fn connect(gateway: &RealGateway) -> Result<Client> {
+    let connector = WebSocketConnector::new(Arc::new(DeviceIdentity::generate()), RpcMetrics::unregistered());
+    let target = Target {
+        gateway: GatewayId(Uuid::new_v4()),
+        url: gateway.url(),
+        token: Some(gateway.token().into()),
+        disable_device_pairing: false,
+        allow_insecure_tls: false,
+    };
+    Ok(connector.connect(&target).await?)
+}
+
+/// Edits two agents in turn: one by its row, the other by the bare calls.
+async fn measure_edits(
+    arguments: &Arguments,
+    gateway: &RealGateway,
+    database: &Database,
+    controller: &Controller,
+    agents: &[AgentId],
+    samples: &mut Edits,
+) -> Result<()> {
+    let [.., by_row, by_call] = agents else {
+        bail!("two agents are needed");
+    };
+    let [row_id, call_id] = [
+        gateway_agent_id(*by_row, database).await?,
+        gateway_agent_id(*by_call, database).await?,
+    ];
+    let path = |id: &GatewayAgentId| gateway.workspace(id.as_str()).join("SOUL.md");
+    let client = connect(gateway).await?;
+    let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
+    for n in 0..arguments.edits {
+        let text = format!("The soul of agent {by_row} after edit {n}.");
+        let writes = writes(controller).await;
+        let mut transaction = database.pool.begin().await?;
+        sqlx::query("UPDATE agents SET soul_template = $1 WHERE id = $2")
+            .bind(&text)
+            .bind(by_row.0)
+            .execute(&mut *transaction)
+            .await?;
+        let watch = watch(path(&row_id), text);
+        let started = Instant::now();
+        transaction.commit().await?;
+        let on_disk = watch.await??;
+        while self::writes(controller).await <= writes {
+            ensure!(started.elapsed() < PATIENCE, "the controller never read the file back");
+        }
+        let read_back = started.elapsed();
+        while !is_reported(database, *by_row).await? {
+            ensure!(started.elapsed() < PATIENCE, "the status never followed");
+        }
+        samples.ours_status.push(ms(started.elapsed()));
+        samples.ours_disk.push(ms(on_disk - started));
+        samples.ours_read_back.push(ms(read_back));
+
+        let text = format!("The soul of agent {by_call} after edit {n}.");
+        let watch = self::watch(path(&call_id), text.clone());
+        let started = Instant::now();
+        client.files_list(&call_id).await?;
+        let answer = client.files_set(&call_id, FileName::Soul, &text, None).await?;
+        let answered = started.elapsed();
+        ensure!(
+            answer.text.as_ref() == Some(&text),
+            "the file does not hold what was written"
+        );
+        samples.bare_disk.push(ms(watch.await?? - started));
+        samples.bare_answered.push(ms(answered));
+    }
+    client.close();
+    Ok(())
+}
+
+/// Watches a file until it holds this text; gives the moment.
+fn watch(path: PathBuf, text: String) -> tokio::task::JoinHandle<Result<Instant>> {
+    tokio::task::spawn_blocking(move || {
+        let end = Instant::now() + PATIENCE;
+        while std::fs::read_to_string(&path).is_ok_and(|now| now != text) {
+            ensure!(Instant::now() < end, "{} never held the new text", path.display());
+            thread::sleep(DISK_POLL);
+        }
+        Ok(Instant::now())
+    })
+}
+
+/// How many files the controller has written and had confirmed.
+async fn writes(controller: &Controller) -> f64 {
+    controller
+        .metric(
+            "openclaw_controller_rpc_total",
+            "method=\"agents.files.set\",outcome=\"ok\"",
+        )
+        .await
+}
+
+/// Whether the status speaks of the agent's newest generation, and says that it is ready.
+async fn is_reported(database: &Database, agent: AgentId) -> Result<bool> {
+    let query = "SELECT conditions @> jsonb_build_array(jsonb_build_object(
+                            'type', 'Ready', 'status', 'True', 'observedGeneration', generation))
+                   FROM openclaw_controller.agent_records WHERE agent_id = $1";
+    Ok(sqlx::query_scalar(query)
+        .bind(agent.0)
+        .fetch_one(&database.pool)
+        .await?)
+}
+
+fn median(samples: &[f64]) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => sorted[n / 2],
+        n => f64::midpoint(sorted[n / 2 - 1], sorted[n / 2]),
+    }
+}
+
+fn show(name: &str, samples: &[f64]) {
+    let all: Vec<_> = samples.iter().map(|sample| format!("{sample:.1}")).collect();
+    println!("  {name:<22} median {:>8.2}   all: {}", median(samples), all.join(" "));
+}
+
+/// Prints two rows of samples and their ratio; whether it keeps to the target.
+fn compare(ours: &[f64], bare: &[f64], target: f64, names: (&str, &str)) -> bool {
+    show(names.0, ours);
+    show(names.1, bare);
+    let ratio = median(ours) / median(bare);
+    let met = ratio <= target;
+    let verdict = if met { "met" } else { "MISSED" };
+    println!("  ratio                  {ratio:.2} (target {target:.1}: {verdict})");
+    met
+}

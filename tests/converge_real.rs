@@ -1,0 +1,44 @@
+//! Rows in a real Postgres converge on real gateways of every supported version, and stay converged.
+//!
+//! Per version one gateway, one database and one story; the controller is the real binary, at its most talkative, so that
+//! everything it says can be searched for secrets at the end.
+#![cfg(feature = "sim")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a step that cannot go on has failed; these say where"
+)]
+
+#[path = "converge_real/binary.rs"]
+mod binary;
+#[path = "converge_real/fixture.rs"]
+mod fixture;
+#[path = "converge_real/operator.rs"]
+mod operator;
+#[path = "converge_real/story.rs"]
+mod story;
+mod support;
+
+use tokio::sync::Mutex;
+
+/// One gateway at a time: two of them and a controller are more than two cores can serve within anyone's deadline.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+
+macro_rules! on_real_gateways {
+    ($($module:ident $version:literal $shape:ident,)*) => {
+        $(mod $module {
+            #[tokio::test(flavor = "multi_thread")]
+            async fn a_fleet_converges_stays_converged_and_shows_no_secret() {
+                let _turn = crate::ONE_AT_A_TIME.lock().await;
+                crate::story::tell($version, crate::fixture::Shape::$shape).await;
+            }
+        })*
+    };
+}
+
+on_real_gateways! {
+    v2026_4_29 "2026.4.29" List,
+    v2026_7_1 "2026.7.1" List,
+    v2026_9_6 "2026.9.6" Entries,
+}

@@ -1,0 +1,26 @@
+//! The controller's core under a paused clock, on simulated gateways and rows in memory: thousands of things that go wrong,
+//! and after each the promise that the rows and the gateways agree in the end, and stay so without a write.
+//!
+//! `OPENCLAW_SIMULATION_SEED=n` runs one schedule again, and tells with `RUST_LOG` what the controller did;
+//! `OPENCLAW_SIMULATION_SCHEDULES=n` runs another number of them. A seed fixes everything that is done to the fleet and when;
+//! the tokens alone are always new.
+#![cfg(feature = "sim")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a simulation that cannot go on has failed; these say where"
+)]
+
+#[path = "simulation/fleet.rs"]
+mod fleet;
+#[path = "simulation/promise.rs"]
+mod promise;
+#[path = "simulation/runner.rs"]
+mod runner;
+#[path = "simulation/schedule.rs"]
+mod schedule;
+#[path = "simulation/sieve.rs"]
+mod sieve;
+#[path = "simulation/steady.rs"]
+mod steady;

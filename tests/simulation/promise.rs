@@ -1,0 +1,254 @@
+//! The promise: rows and gateways agree, statuses tell the truth, and nothing of anybody else's was touched.
+
+use std::collections::HashSet;
+
+use openclaw_controller::model::{
+    AgentRow, Condition, ConditionStatus, ConditionType, FileName, GatewayAgentId, GatewaySnapshot, session_key,
+    workspace_path,
+};
+use openclaw_controller::render::{self, RenderInput};
+use openclaw_controller::store::Store;
+use openclaw_controller::token;
+use secrecy::ExposeSecret;
+use serde_json::Value;
+
+use crate::fleet::{BASE_URL, FOREIGN, Place, World, entry, foreign_files};
+
+/// What is not as it should be, in words; empty if the promise holds.
+pub(crate) async fn broken(world: &World) -> Vec<String> {
+    let mut problems = Vec::new();
+    for snapshot in world.store.load_fleet().await.unwrap() {
+        let place = world
+            .places
+            .iter()
+            .find(|place| place.id == snapshot.gateway.id)
+            .unwrap();
+        Check {
+            world,
+            place,
+            config: place.gateway.config(),
+            snapshot: &snapshot,
+            problems: &mut problems,
+        }
+        .run();
+    }
+    problems
+}
+
+struct Check<'a> {
+    world: &'a World,
+    place: &'a Place,
+    config: Value,
+    snapshot: &'a GatewaySnapshot,
+    problems: &'a mut Vec<String>,
+}
+
+impl Check<'_> {
+    fn run(mut self) {
+        let mut taken = HashSet::new();
+        let mut held_back = None;
+        for row in &self.snapshot.agents {
+            let id = row.gateway_agent_id(self.place.id);
+            let excluded = self.excluded(row, &id, &mut taken);
+            if let Some(reason @ ("OwnerNotFound" | "WorkspaceRootNotConfigured")) = excluded {
+                held_back.get_or_insert(reason);
+            }
+            match excluded {
+                Some(reason) => self.status(row, ConditionStatus::False, Some(reason)),
+                None => self.managed(row, &id),
+            }
+        }
+        let record = &self.snapshot.record;
+        let (status, reason) = match held_back {
+            Some(reason) => (ConditionStatus::False, Some(reason)),
+            None => (ConditionStatus::True, None),
+        };
+        let ready = record.conditions.get(ConditionType::Ready).cloned();
+        let what = format!("gateway {}", self.place.id);
+        self.ready(&what, ready.as_ref(), record.generation, status, reason);
+        self.foreign();
+    }
+
+    fn say(&mut self, problem: String) {
+        self.problems.push(problem);
+    }
+
+    /// Why an agent is not to be managed, by the rules of the system.
+    fn excluded(
+        &self,
+        row: &AgentRow,
+        id: &GatewayAgentId,
+        taken: &mut HashSet<GatewayAgentId>,
+    ) -> Option<&'static str> {
+        let board = row.board_id.and_then(|board| self.snapshot.boards.get(&board));
+        if row.delete_requested_at.is_some() {
+            return Some("Deleting");
+        }
+        if row.board_id.is_some() && board.and_then(|board| board.gateway_id) != Some(self.place.id) {
+            return Some("BoardNotFound");
+        }
+        if !taken.insert(id.clone()) {
+            return Some("DuplicateAgent");
+        }
+        if board.is_some_and(|board| board.paused) {
+            return Some("BoardPaused");
+        }
+        if self.snapshot.gateway.workspace_root.trim().is_empty() {
+            return Some("WorkspaceRootNotConfigured");
+        }
+        (row.board_id.is_none() && self.snapshot.owner.is_none()).then_some("OwnerNotFound")
+    }
+
+    fn status(&mut self, row: &AgentRow, status: ConditionStatus, reason: Option<&str>) {
+        let record = self.snapshot.agent_records.get(&row.id).cloned().unwrap_or_default();
+        let ready = record.conditions.get(ConditionType::Ready);
+        self.ready(&format!("agent {}", row.id), ready, record.generation, status, reason);
+    }
+
+    fn ready(
+        &mut self,
+        what: &str,
+        ready: Option<&Condition>,
+        generation: i64,
+        status: ConditionStatus,
+        reason: Option<&str>,
+    ) {
+        let Some(ready) = ready else {
+            return self.say(format!("{what} has no status"));
+        };
+        if ready.status != status || reason.is_some_and(|reason| ready.reason != reason) {
+            self.say(format!(
+                "{what} says Ready={} {} ({}), expected {status} {reason:?}",
+                ready.status, ready.reason, ready.message
+            ));
+        }
+        if ready.observed_generation != generation {
+            self.say(format!(
+                "{what} is at generation {generation}, its status is of {}",
+                ready.observed_generation
+            ));
+        }
+    }
+
+    fn managed(&mut self, row: &AgentRow, id: &GatewayAgentId) {
+        self.status(row, ConditionStatus::True, None);
+        if row.session_key.as_deref() != Some(&session_key(id)) {
+            self.say(format!("{id}: the row's session key is {:?}", row.session_key));
+        }
+        if let Some(error) = &row.last_provision_error {
+            self.say(format!("{id}: ready, yet last_provision_error is {error:?}"));
+        }
+        self.roster(row, id);
+        self.files(row, id);
+    }
+
+    fn roster(&mut self, row: &AgentRow, id: &GatewayAgentId) {
+        let Some(entry) = entry(&self.config, id.as_str()).cloned() else {
+            return self.say(format!("{id} is not in the roster"));
+        };
+        let dialect = self.place.gateway.dialect().expected();
+        let (heartbeat, _) = render::heartbeat(row, &dialect, render::heartbeat_prompt(&dialect)).unwrap();
+        let workspace = workspace_path(&self.snapshot.gateway.workspace_root, id).unwrap();
+        for (key, expected) in [
+            ("name", Value::from(row.name.clone())),
+            ("workspace", Value::from(workspace)),
+            ("heartbeat", Value::Object(heartbeat)),
+        ] {
+            if entry.get(key) != Some(&expected) {
+                self.say(format!(
+                    "{id}: {key} is {:?}, expected {expected}",
+                    entry.get(key).map(ToString::to_string)
+                ));
+            }
+        }
+    }
+
+    fn files(&mut self, row: &AgentRow, id: &GatewayAgentId) {
+        let gateway = &self.place.gateway;
+        let dialect = gateway.dialect().expected();
+        let main = GatewayAgentId::derive(
+            openclaw_controller::model::AgentRole::Main,
+            openclaw_controller::model::AgentId(self.place.id.0),
+            self.place.id,
+        );
+        let input = RenderInput {
+            gateway: &self.snapshot.gateway,
+            agent: row,
+            role: row.role(),
+            gateway_agent_id: id,
+            board: row.board_id.and_then(|board| self.snapshot.boards.get(&board)),
+            owner: self.snapshot.owner.as_ref(),
+            base_url: BASE_URL,
+            main_session_key: &session_key(&main),
+        };
+        let rendered = render::render(&self.world.templates, &input, &dialect);
+        for error in &rendered.errors {
+            self.say(format!("{id}: {} cannot be rendered: {}", error.file, error.message));
+        }
+        let holder = gateway.file(id.as_str(), dialect.token_file().as_str());
+        let extracted = token::extract(holder.as_deref().unwrap_or_default());
+        let [secret] = extracted.tokens() else {
+            return self.say(format!("{id}: there is not one token in {}", dialect.token_file()));
+        };
+        let hash = row.token_hash.as_deref().unwrap_or_default();
+        if token::verify(secret.expose_secret(), hash) != Ok(true) {
+            self.say(format!("{id}: the token does not belong to the row's hash"));
+        }
+        for (file, text) in &rendered.files {
+            let actual = gateway.file(id.as_str(), file.as_str());
+            let own = match file {
+                FileName::User => !row.role().is_main(),
+                FileName::Memory => true,
+                _ => false,
+            };
+            match actual {
+                None if *file == FileName::Bootstrap => {}
+                None => self.say(format!("{id}: {file} is missing")),
+                Some(_) if own => {}
+                Some(actual) => {
+                    let actual = token::redact(&actual, Some(secret.expose_secret()));
+                    if actual.trim_end_matches(['\r', '\n']) != text {
+                        self.say(format!("{id}: {file} is not as rendered"));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whatever was in the config before us is still there, and so are the files of the operator's agent.
+    fn foreign(&mut self) {
+        let baseline = self.place.baseline.clone();
+        let config = self.config.clone();
+        self.kept(&baseline, &config, "");
+        for (name, text) in foreign_files() {
+            if self.place.gateway.file(FOREIGN, name).as_deref() != Some(text) {
+                self.say(format!("{FOREIGN}'s {name} was touched"));
+            }
+        }
+        let theirs = |config: &Value| entry(config, FOREIGN).cloned();
+        if theirs(&baseline) != theirs(&config) {
+            self.say(format!("{FOREIGN}'s roster entry was touched"));
+        }
+    }
+
+    fn kept(&mut self, before: &Value, after: &Value, path: &str) {
+        match (before, after) {
+            _ if path == "/meta" || path == "/gateway/auth/token" => {}
+            (Value::Object(before), Value::Object(after)) => {
+                for (key, value) in before {
+                    let path = format!("{path}/{key}");
+                    self.kept(value, after.get(key).unwrap_or(&Value::Null), &path);
+                }
+            }
+            (Value::Array(before), Value::Array(after)) => {
+                for value in before {
+                    if !after.contains(value) {
+                        self.say(format!("config {path} lost {value}"));
+                    }
+                }
+            }
+            (before, after) if before != after => self.say(format!("config {path} was {before}, is {after}")),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What a converged fleet costs: nothing; and what a large one costs: one patch.
+
+use std::time::Duration;
+
+use openclaw_controller::render::TemplateSet;
+use openclaw_controller::sim::SimDialect;
+use tokio::time::{Instant, sleep};
+
+use crate::fleet::{RESYNC, Replica, World};
+use crate::promise;
+use crate::runner::simulate;
+
+/// How long a fleet without faults may take to converge: 100 agents in one patch, and the restart of an old gateway.
+const BOUND: Duration = Duration::from_secs(60);
+
+async fn converge(world: &World, within: Duration) {
+    let begin = Instant::now();
+    loop {
+        let problems = promise::broken(world).await;
+        if problems.is_empty() {
+            return;
+        }
+        assert!(
+            begin.elapsed() <= within,
+            "not within {within:?}:\n{}",
+            problems.join("\n")
+        );
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Lets three resyncs pass and asserts that everything was looked at and nothing was written.
+async fn rest(world: &World, replica: &Replica) {
+    let looks = || replica.metric("controller_runtime_reconcile_total");
+    let before = (world.gateway_write_log(), world.store.write_log(), looks());
+    sleep(RESYNC.mul_f64(3.3)).await;
+    let objects = world.places.len() + world.store.agent_ids().len();
+    assert!(
+        looks() - before.2 >= (3 * objects) as f64,
+        "three resyncs look at everything"
+    );
+    assert_eq!(world.gateway_write_log()[before.0.len()..], [] as [String; 0]);
+    assert_eq!(world.store.write_log()[before.1.len()..], [] as [&str; 0]);
+}
+
+#[test]
+fn a_converged_fleet_costs_no_write_through_resyncs_restarts_and_a_change_of_leader() {
+    simulate(async {
+        let mut world = World::new(TemplateSet::builtin());
+        for (place, dialect) in SimDialect::ALL.into_iter().enumerate() {
+            let gateway = world.add_gateway(dialect);
+            let board = world.add_board(Some(gateway));
+            world.add_agent(gateway, Some(board), true);
+            world.add_agent(gateway, Some(board), false);
+            world.add_agent(gateway, None, false);
+            world.add_existing_worker(place, board);
+        }
+        let first = world.start(1);
+        converge(&world, BOUND).await;
+        sleep(Duration::from_secs(5)).await;
+        rest(&world, &first).await;
+        let before = (world.gateway_write_log(), world.store.write_log());
+        first.stop().await;
+        let second = world.start(2);
+        let third = world.start(3);
+        rest(&world, &second).await;
+        second.crash().await;
+        sleep(Duration::from_secs(20)).await;
+        rest(&world, &third).await;
+        for place in &world.places {
+            place.gateway.restart();
+        }
+        sleep(Duration::from_secs(20)).await;
+        assert_eq!(
+            world.gateway_write_log(),
+            before.0,
+            "neither restarts nor takeovers write on gateways"
+        );
+        // A gateway that goes away and comes back is worth a word in its status.
+        let quiet = world.store.write_log()[before.1.len()..]
+            .iter()
+            .all(|name| matches!(*name, "write_gateway_status" | "record_events"));
+        assert!(quiet, "{:?}", &world.store.write_log()[before.1.len()..]);
+        rest(&world, &third).await;
+        third.stop().await;
+    });
+}
+
+#[test]
+fn a_hundred_new_agents_cost_one_config_patch() {
+    for dialect in SimDialect::ALL {
+        simulate(async {
+            let mut world = World::new(TemplateSet::builtin());
+            let gateway = world.add_gateway(dialect);
+            let board = world.add_board(Some(gateway));
+            world.add_agent(gateway, None, false);
+            world.add_agent(gateway, Some(board), true);
+            for _ in 0..98 {
+                world.add_agent(gateway, Some(board), false);
+            }
+            let replica = world.start(1);
+            converge(&world, BOUND).await;
+            let patches = || {
+                let log = world.gateway_write_log();
+                log.iter().filter(|write| write.starts_with("config.patch")).count()
+            };
+            assert_eq!(patches(), 1, "{dialect:?}");
+            rest(&world, &replica).await;
+            assert_eq!(patches(), 1, "{dialect:?}");
+            replica.stop().await;
+        });
+    }
+}
+
+#[test]
+fn with_every_hint_lost_changes_are_found_within_one_resync() {
+    simulate(async {
+        let mut world = World::new(TemplateSet::builtin());
+        let gateway = world.add_gateway(SimDialect::V2026_9_6);
+        let board = world.add_board(Some(gateway));
+        let agent = world.add_agent(gateway, Some(board), false);
+        let replica = world.start(1);
+        converge(&world, BOUND).await;
+        world.store.lose_hints(true);
+        for round in 0..3 {
+            world
+                .store
+                .edit_agent(agent, |row| row.name = format!("Renamed {round}"));
+            world.add_agent(gateway, Some(board), false);
+            assert!(!promise::broken(&world).await.is_empty());
+            // The interval, its jitter of a tenth, and what the work takes.
+            converge(&world, RESYNC.mul_f64(1.1) + Duration::from_secs(15)).await;
+        }
+        replica.stop().await;
+    });
+}
