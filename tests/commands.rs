@@ -1,5 +1,7 @@
 //! The binary as a person and a supervisor meet it: help, exit codes, output, configuration, metrics, logs; and what it does
 //! beside an existing installation.
+#![cfg(feature = "sim")]
+#![expect(clippy::unwrap_used, reason = "a test says by a panic what went wrong")]
 
 mod support;
 
@@ -383,6 +385,38 @@ async fn diff_and_get_show_a_fleet_before_and_after() {
     let failed = command(&["diff"], &[("DATABASE_URL", database.url.as_str())]).await;
     assert_eq!(failed.code, Some(2), "{}", failed.stderr);
     assert!(failed.stdout.contains("error: connect: "), "{}", failed.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_whose_gateway_was_never_reached_is_shown_with_what_is_wrong_with_the_gateway() {
+    let fleet = Fleet::on(Database::migrated().await, SimDialect::V2026_9_6).await;
+    let Fleet {
+        database,
+        server,
+        gateway,
+        ..
+    } = fleet;
+    server.shutdown();
+    let controller = Controller::start(&database.url, Options::default()).await;
+    database
+        .gateway_condition(gateway, ConditionType::Reachable, False, "ConnectionRefused")
+        .await;
+    let got = command(
+        &["get", "agents", "-o", "json"],
+        &[("DATABASE_URL", database.url.as_str())],
+    )
+    .await;
+    let value: Value = serde_json::from_str(&got.stdout).unwrap();
+    let ready = &value["items"][0]["ready"];
+    assert_eq!(
+        (&ready["status"], &ready["reason"]),
+        (&json!("Unknown"), &json!("GatewayNotReady"))
+    );
+    assert!(
+        ready["message"].as_str().unwrap().contains("refused the connection"),
+        "{ready}"
+    );
+    controller.stop().await;
 }
 
 /// Every name of the design, without what Prometheus appends to histograms.
