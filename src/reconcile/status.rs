@@ -140,16 +140,24 @@ impl<S: Store, C: Connector> World<S, C> {
         let record = &spec.snapshot.record;
         let same_server = (write.server_version.is_none() || write.server_version == record.server_version)
             && (write.protocol.is_none() || write.protocol == record.protocol);
-        if conditions == before && (same_server || self.state().gateways.contains_key(&id)) {
-            return Ok(());
-        }
+        let object = ObjectRef::Gateway(id);
+        let doubted = {
+            let mut state = self.state();
+            let doubted = state.in_doubt.contains(&object);
+            if !doubted && conditions == before && (same_server || state.gateways.contains_key(&id)) {
+                return Ok(());
+            }
+            state.in_doubt.insert(object);
+            state.gateways.insert(id, conditions.clone());
+            doubted
+        };
         let error = |error: StoreError| ReconcileError::from_error(error);
         self.store
             .write_gateway_status(&self.fence, id, &write)
             .await
             .map_err(error)?;
-        let event = transition(ObjectRef::Gateway(id), &before, &conditions);
-        self.state().gateways.insert(id, conditions);
+        self.state().in_doubt.remove(&object);
+        let event = transition(object, &before, &conditions, doubted);
         if let Some(event) = event {
             self.store.record_events(&self.fence, &[event]).await.map_err(error)?;
         }
@@ -205,17 +213,27 @@ impl<S: Store, C: Connector> World<S, C> {
                 }
             }
         }
-        if last.as_ref() == Some(&write) || (last.is_none() && before == write.conditions && !write.projects()) {
-            return Ok(());
-        }
+        let object = ObjectRef::Agent(id);
+        let doubted = {
+            let mut state = self.state();
+            let doubted = state.in_doubt.contains(&object);
+            let same =
+                last.as_ref() == Some(&write) || (last.is_none() && before == write.conditions && !write.projects());
+            if same && !doubted {
+                return Ok(());
+            }
+            state.in_doubt.insert(object);
+            state.agents.entry(id).or_default().status = Some(write.clone());
+            doubted
+        };
         let error = |error: StoreError| ReconcileError::from_error(error);
-        let event = transition(ObjectRef::Agent(id), &before, &write.conditions);
+        let event = transition(object, &before, &write.conditions, doubted);
         let events: Vec<_> = event.into_iter().chain(corrected_session(agent, &write)).collect();
         self.store
             .write_agent_status(&self.fence, id, &write)
             .await
             .map_err(error)?;
-        self.state().agents.entry(id).or_default().status = Some(write);
+        self.state().in_doubt.remove(&object);
         if !events.is_empty() {
             self.store.record_events(&self.fence, &events).await.map_err(error)?;
         }
@@ -242,11 +260,12 @@ fn corrected_session(agent: &AgentSpec, write: &AgentStatusWrite) -> Option<Even
     })
 }
 
-/// The event that goes with a change of `Ready`, in status or in reason.
-fn transition(object: ObjectRef, before: &Conditions, after: &Conditions) -> Option<Event> {
+/// The event that goes with a change of `Ready`, in status or in reason; where it is in doubt what was told last, the event is
+/// told again.
+fn transition(object: ObjectRef, before: &Conditions, after: &Conditions, doubted: bool) -> Option<Event> {
     let ready = after.get(ConditionType::Ready)?;
     let old = before.get(ConditionType::Ready);
-    if old.is_some_and(|old| old.status == ready.status && old.reason == ready.reason) {
+    if !doubted && old.is_some_and(|old| old.status == ready.status && old.reason == ready.reason) {
         return None;
     }
     let kind = if ready.status == ConditionStatus::True {

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use super::cache::Cache;
 use super::memory::AgentMemory;
 use super::session::Sessions;
-use crate::model::{AgentId, Conditions, GatewayId};
+use crate::model::{AgentId, Conditions, GatewayId, ObjectRef};
 use crate::render::TemplateSet;
 use crate::runtime::{FleetMetrics, WorkQueue};
 use crate::store::Fence;
@@ -69,6 +69,9 @@ pub(super) struct State {
     pub(super) agents: HashMap<AgentId, AgentMemory>,
     /// The conditions last written for each gateway.
     pub(super) gateways: HashMap<GatewayId, Conditions>,
+    /// Objects whose last status was sent to the database without an answer: it may hold that or the one before, so the next
+    /// one is written whatever it is.
+    pub(super) in_doubt: HashSet<ObjectRef>,
     /// Agents that wait for their gateway.
     pub(super) parked: HashSet<AgentId>,
     /// Heartbeats that a gateway refused, by the digest of the spec that holds them, with the gateway's words.
