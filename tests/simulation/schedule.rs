@@ -162,8 +162,9 @@ impl Schedule {
             }
             sleep(Duration::from_secs(5)).await;
         };
-        // Whatever follows from the last write: a restart and its end, above all.
-        sleep(Duration::from_secs(20)).await;
+        // Until a resync has found what hints did not announce: a change that nobody knows of breaks no promise yet. And
+        // whatever follows from the last write: a restart and its end, above all.
+        sleep(RESYNC.mul_f64(1.1).saturating_sub(begin.elapsed()) + Duration::from_secs(20)).await;
         let (gateway, store) = (self.world.gateway_write_log(), self.world.store.write_log());
         let (resyncs, reconciles) = (3, self.reconciles());
         sleep(RESYNC.mul_f64(1.1) * resyncs).await;

@@ -42,59 +42,75 @@ struct Run {
 }
 
 #[test]
-fn a_crash_after_any_single_effect_ends_as_the_undisturbed_run_does() {
+fn a_crash_after_any_single_effect_on_2026_4_29_ends_as_the_undisturbed_run_does() {
+    check(SimDialect::V2026_4_29);
+}
+
+#[test]
+fn a_crash_after_any_single_effect_on_2026_7_1_ends_as_the_undisturbed_run_does() {
+    check(SimDialect::V2026_7_1);
+}
+
+#[test]
+fn a_crash_after_any_single_effect_on_2026_9_6_ends_as_the_undisturbed_run_does() {
+    check(SimDialect::V2026_9_6);
+}
+
+fn check(dialect: SimDialect) {
     let templates = TemplateSet::builtin();
-    let (mut points, mut most_store_writes) = (0, 0);
-    for dialect in SimDialect::ALL {
-        let calm = simulate(run(dialect, None, &templates)).unwrap();
-        let all = (1..=calm.requests)
-            .map(Point::Request)
-            .chain((1..=calm.store_writes).map(Point::Write));
-        let mut wrong = Vec::new();
-        for point in all {
-            points += 1;
-            let crashed = match simulate(run(dialect, Some(point), &templates)) {
-                Ok(crashed) => crashed,
-                Err(problem) => {
-                    wrong.push(format!("{dialect:?} {point:?}: {problem}"));
-                    continue;
-                }
-            };
-            if crashed.end != calm.end {
-                let (missing, new) = (only_in(&calm.end, &crashed.end), only_in(&crashed.end, &calm.end));
-                wrong.push(format!(
-                    "{dialect:?} {point:?}: another end state:\n  undisturbed:\n{missing}\n  crashed:\n{new}"
-                ));
+    let calm = simulate(run(dialect, None, &templates)).unwrap();
+    let requests = (1..=calm.requests).map(Point::Request);
+    let points: Vec<Point> = requests.chain((1..=calm.store_writes).map(Point::Write)).collect();
+    let mut wrong = Vec::new();
+    let mut most = 0;
+    for &point in &points {
+        match simulate(run(dialect, Some(point), &templates)) {
+            Ok(crashed) => {
+                most = most.max(crashed.store_writes.saturating_sub(calm.store_writes));
+                wrong.extend(compare(&calm, &crashed).map(|problem| format!("{point:?}: {problem}")));
             }
-            // What had landed is found there and not written again; what had not is written once.
-            if crashed.gateway_writes.len() != calm.gateway_writes.len() {
-                let extra = extra(&crashed.gateway_writes, &calm.gateway_writes);
-                wrong.push(format!(
-                    "{dialect:?} {point:?}: {} writes on the gateway, {} without a crash; more than there: {extra:?}",
-                    crashed.gateway_writes.len(),
-                    calm.gateway_writes.len(),
-                ));
-            }
-            most_store_writes = most_store_writes.max(crashed.store_writes.saturating_sub(calm.store_writes));
+            Err(problem) => wrong.push(format!("{point:?}: {problem}")),
         }
-        eprintln!(
-            "{dialect:?}: {} requests ({} writes) and {} writes in the store, a crash after each",
-            calm.requests,
-            calm.gateway_writes.len(),
-            calm.store_writes
-        );
-        assert!(
-            wrong.is_empty(),
-            "{} points went wrong:\n{}",
-            wrong.len(),
-            wrong.join("\n")
-        );
     }
-    eprintln!("{points} points; at most {most_store_writes} more writes in the store than undisturbed");
-    assert!(
-        most_store_writes <= MORE_STORE_WRITES,
-        "{most_store_writes} more writes in the store"
+    eprintln!(
+        "{dialect:?}: a crash after each of {} requests ({} writes) and {} writes in the store, {} points; at most {most} \
+         more writes in the store",
+        calm.requests,
+        calm.gateway_writes.len(),
+        calm.store_writes,
+        points.len(),
     );
+    assert!(
+        wrong.is_empty(),
+        "{dialect:?}: {} points went wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+/// What is wrong with a run that crashed, compared with the undisturbed one.
+fn compare(calm: &Run, crashed: &Run) -> Option<String> {
+    if crashed.end != calm.end {
+        let (missing, new) = (only_in(&calm.end, &crashed.end), only_in(&crashed.end, &calm.end));
+        return Some(format!(
+            "another end state:\n  undisturbed:\n{missing}\n  crashed:\n{new}"
+        ));
+    }
+    // What had landed is found there and not written again; what had not is written once.
+    if crashed.gateway_writes.len() != calm.gateway_writes.len() {
+        let extra = extra(&crashed.gateway_writes, &calm.gateway_writes);
+        return Some(format!(
+            "{} writes on the gateway, {} without a crash; more than there: {extra:?}",
+            crashed.gateway_writes.len(),
+            calm.gateway_writes.len(),
+        ));
+    }
+    (crashed.store_writes > calm.store_writes + MORE_STORE_WRITES).then(|| {
+        format!(
+            "{} writes in the store, {} without a crash",
+            crashed.store_writes, calm.store_writes
+        )
+    })
 }
 
 /// How many more writes in the store a crash may cost: a token whose plaintext died with the process is replaced, so there

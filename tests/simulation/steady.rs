@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use openclaw_controller::render::TemplateSet;
-use openclaw_controller::sim::SimDialect;
+use openclaw_controller::sim::{Fault, SimDialect};
+use openclaw_controller::store::WriteFault;
 use tokio::time::{Instant, sleep};
 
 use crate::fleet::{RESYNC, Replica, World};
@@ -134,4 +135,43 @@ fn with_every_hint_lost_changes_are_found_within_one_resync() {
         }
         replica.stop().await;
     });
+}
+
+#[test]
+fn a_status_whose_write_was_not_answered_is_written_again() {
+    simulate(async {
+        let mut world = World::new(TemplateSet::builtin());
+        let id = world.add_gateway(SimDialect::V2026_9_6);
+        let board = world.add_board(Some(id));
+        world.add_agent(id, Some(board), false);
+        let replica = world.start(1);
+        converge(&world, BOUND).await;
+        let gateway = world.places[0].gateway.clone();
+        // The gateway's status: it goes away, and the answer to the write that says so is lost.
+        world.store.fail_write(1, WriteFault::After);
+        gateway.restart();
+        converge_after(&world, "write_gateway_status").await;
+        // The agent's: a look at it fails once, and likewise.
+        let error = Fault::Error {
+            code: "INVALID_REQUEST".into(),
+            message: "no".into(),
+            retry_after_ms: None,
+        };
+        world.store.fail_write(1, WriteFault::After);
+        gateway.faults().inject("agents.files.list", 1, error);
+        converge_after(&world, "write_agent_status").await;
+        replica.stop().await;
+    });
+}
+
+/// Waits until the next write, which must be this one, was made, and then until the promise holds again.
+async fn converge_after(world: &World, name: &str) {
+    let before = world.store.writes();
+    let begin = Instant::now();
+    while world.store.writes() == before {
+        assert!(begin.elapsed() < RESYNC.mul_f64(1.2), "no {name}");
+        sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(world.store.write_log()[before], name);
+    converge(world, BOUND).await;
 }
