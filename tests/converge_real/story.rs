@@ -11,7 +11,7 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use crate::binary::Running;
-use crate::fixture::{Agent, Fixture, Shape, assert_kept, calls, templates, writes};
+use crate::fixture::{Agent, Fixture, Shape, assert_kept, calls, count, templates, writes};
 use crate::operator;
 use crate::support::{PATIENCE, eventually};
 
@@ -107,7 +107,7 @@ async fn cold_start(fixture: &Fixture) -> Running {
         fixture.database.agent_ready(agent.row).await;
     }
     let page = controller.page("/metrics").await;
-    assert_eq!(calls(&page, "config.patch") as usize, 1, "one patch for all");
+    assert_eq!(calls(&page, "config.patch"), 1, "one patch for all");
 
     assert_kept(&before, &fixture.config().await, "");
     main_is_still_the_default(fixture).await;
@@ -139,7 +139,7 @@ async fn restarts(fixture: &Fixture, controller: &Running, starts: usize) -> usi
     let counted = controller
         .metric("openclaw_controller_gateway_restarts_caused_total", "")
         .await;
-    assert_eq!(counted as usize, restarts, "restarts are counted");
+    assert_eq!(count(counted), restarts as u64, "restarts are counted");
     restarts
 }
 
@@ -148,7 +148,7 @@ async fn nothing_is_written(fixture: &Fixture, controller: &Running) {
     let (calls, rows) = (writes(controller).await, fixture.rows().await);
     let config = fs::read(fixture.gateway.config_path()).unwrap();
     controller.resyncs(3, fixture.fleet().len()).await;
-    assert_eq!(writes(controller).await as usize, calls as usize, "calls that write");
+    assert_eq!(writes(controller).await, calls, "calls that write");
     assert_eq!(fixture.rows().await, rows, "rows");
     assert_eq!(fs::read(fixture.gateway.config_path()).unwrap(), config, "the config");
 }
@@ -199,7 +199,7 @@ async fn adoption(fixture: &mut Fixture, controller: &Running) -> Agent {
     fixture.database.agent_ready(agent.row).await;
     fixture.entry_becomes(&agent.id, |entry| entry["name"] == "Robin").await;
     let page = controller.page("/metrics").await;
-    assert_eq!((calls(&page, "config.patch") - patches) as usize, 1, "one patch");
+    assert_eq!(calls(&page, "config.patch") - patches, 1, "one patch");
     assert_eq!(fixture.entry(&agent.id).await.unwrap()["heartbeat"]["every"], "10m");
     assert_eq!(fixture.token(&agent).await, secret, "it keeps its token");
     assert_eq!(fixture.column(&agent, "agent_token_hash").await, hash);
@@ -417,8 +417,8 @@ async fn other_templates(fixture: &mut Fixture, ours: &[&Agent]) -> (Running, St
     }
     controller.resyncs(1, ours.len()).await;
     let page = controller.page("/metrics").await;
-    assert_eq!(calls(&page, "agents.files.set") as usize, follow.len());
-    assert_eq!(calls(&page, "config.patch") as usize, 0);
+    assert_eq!(calls(&page, "agents.files.set"), follow.len() as u64);
+    assert_eq!(calls(&page, "config.patch"), 0);
     (controller, shown)
 }
 
