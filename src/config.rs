@@ -10,6 +10,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
 
@@ -186,6 +187,7 @@ pub struct RunArgs {
         long,
         env = "OPENCLAW_CONTROLLER_AGENT_WORKERS",
         value_name = "N",
+        value_parser = workers(),
         default_value_t = 16
     )]
     pub agent_workers: usize,
@@ -195,9 +197,15 @@ pub struct RunArgs {
         long,
         env = "OPENCLAW_CONTROLLER_GATEWAY_WORKERS",
         value_name = "N",
+        value_parser = workers(),
         default_value_t = 8
     )]
     pub gateway_workers: usize,
+}
+
+/// At least one: with none, nothing would ever be done.
+fn workers() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=1024)
 }
 
 fn base_url(text: &str) -> Result<String, String> {

@@ -1,4 +1,6 @@
 //! Bad input: each piece of it is told on its own object, everything beside it converges, and putting it right is enough.
+#![cfg(feature = "sim")]
+#![expect(clippy::unwrap_used, reason = "a test says by a panic what went wrong")]
 
 mod support;
 
@@ -113,6 +115,9 @@ impl Fleet {
         assert!(panics.abs() < 0.5, "{panics} panics");
     }
 }
+
+/// A name, what two things make it bad, and the condition, the reason and the words by which that is to be told.
+type Case<'a, A, B> = (&'a str, A, B, ConditionType, &'a str, &'a [&'a str]);
 
 /// A bad gateway, what is to be told of it, and what puts it right.
 struct BadGateway {
@@ -235,7 +240,7 @@ async fn gateway_rows_that_lead_nowhere_say_why_and_heal_when_they_are_corrected
     let plain = Gateway::start().await;
     let refused = lab::free_port().unwrap();
 
-    let cases: [(&str, String, &str, ConditionType, &str, &[&str]); 12] = [
+    let cases: [Case<'_, String, &str>; 12] = [
         (
             "empty",
             String::new(),
@@ -375,7 +380,7 @@ async fn gateway_rows_that_lead_nowhere_say_why_and_heal_when_they_are_corrected
 async fn gateways_that_answer_nonsense_too_much_or_never_say_so_and_heal_by_themselves() {
     let fleet = Fleet::new().await;
     let huge = Fault::HugeFrame(30 << 20);
-    let cases: [(&str, &str, Fault, ConditionType, &str, &[&str]); 7] = [
+    let cases: [Case<'_, &str, Fault>; 7] = [
         (
             "nonsense at first",
             "connect",

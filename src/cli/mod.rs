@@ -68,23 +68,71 @@ enum Command {
     ///
     /// Serves /metrics, /healthz and /readyz. SIGTERM or SIGINT finishes what is in flight and hands over to a standby; a
     /// second signal ends at once. Any number may run on one database: one acts, the others stand by.
+    #[command(after_help = RUN_HELP)]
     Run(RunArgs),
     /// Create or update the controller's schema, and all tables if the database is empty.
     ///
     /// Safe to run again, and beside an existing installation: nothing of another program's is changed. If something is in the
     /// way, says what, and changes nothing.
+    #[command(after_help = MIGRATE_HELP)]
     Migrate,
     /// Show what `run` would change now, and change nothing.
     ///
     /// Prints the config steps of each gateway and unified diffs of files, with tokens redacted. Exit code 0: no difference,
     /// 1: differences, 2: something could not be looked at.
+    #[command(after_help = DIFF_HELP)]
     Diff(diff::DiffArgs),
     /// List gateways, boards or agents with their conditions.
+    ///
+    /// Reads the database alone: what is shown is what a running controller last saw.
+    #[command(after_help = GET_HELP)]
     Get(get::GetArgs),
     /// Start a private Postgres and a gateway, seed them, and run the controller on them.
     #[cfg(feature = "sim")]
+    #[command(after_help = DEMO_HELP)]
     Demo(demo::DemoArguments),
 }
+
+const RUN_HELP: &str = "\
+Examples:
+  openclaw-controller run --base-url https://mission.example
+  openclaw-controller run --listen 0.0.0.0:8080 --templates-dir ./templates --base-url https://mission.example
+  OPENCLAW_CONTROLLER_RESYNC_INTERVAL=5m openclaw-controller run
+  curl http://127.0.0.1:8080/readyz                        whether it can work, check by check
+
+Exit codes: 0 stopped by a signal; 2 the settings or the database's tables cannot be used; 130 ended at once by a
+second signal. A database or gateway that does not answer is waited for.";
+
+const MIGRATE_HELP: &str = "\
+Examples:
+  openclaw-controller migrate                              before a `run --no-migrate`, as a role that may create tables
+  openclaw-controller migrate && openclaw-controller diff
+
+Exit codes: 0 up to date; 2 something is in the way (nothing was changed), or the database cannot be used.";
+
+const DIFF_HELP: &str = "\
+Examples:
+  openclaw-controller diff --base-url https://mission.example --templates-dir ./templates
+  openclaw-controller diff --gateway 6d2f0c1e-0000-4000-8000-000000000001 -o json
+  openclaw-controller diff >/dev/null; echo $?             for scripts: the exit code alone
+
+Give it the same settings as `run` (flags or environment): the base URL and the templates decide what files hold.";
+
+const GET_HELP: &str = "\
+Examples:
+  openclaw-controller get agents                           who is ready, and why not
+  openclaw-controller get gateways -o wide                 with ids, URLs and messages
+  openclaw-controller get agents -o json | jq '.items[] | select(.ready.status != \"True\")'
+
+Exit codes: 0 listed, even if nothing was found; 2 the database cannot be used.";
+
+#[cfg(feature = "sim")]
+const DEMO_HELP: &str = "\
+Examples:
+  openclaw-controller demo                                 on a simulated gateway, at once
+  openclaw-controller demo --gateway 2026.9.6              on a real OpenClaw, installed first
+
+Ctrl-C ends everything that was started and removes it.";
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
@@ -101,11 +149,24 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            // anyhow's alternate form joins the causes; every error in here is free of secrets.
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", with_causes(&error));
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// An error with its causes, each told once: some errors repeat their cause in their own text. None holds a secret.
+fn with_causes(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |text, cause| {
+        let cause = cause.to_string();
+        if text.is_empty() {
+            cause
+        } else if text.contains(&cause) {
+            text
+        } else {
+            format!("{text}: {cause}")
+        }
+    })
 }
 
 async fn execute(command: Command) -> anyhow::Result<ExitCode> {

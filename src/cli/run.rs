@@ -181,7 +181,10 @@ async fn watch_standing(mut standing: tokio::sync::watch::Receiver<Standing>, he
                 health.set_noted(LEADER, "standby");
             }
             Standing::Active { term } => health.set_noted(LEADER, format!("active, term {term}")),
-            Standing::Unknown(problem) => health.set(DATABASE, Err(problem)),
+            Standing::Unknown(problem) => {
+                health.set(DATABASE, Err(problem));
+                health.set_noted(LEADER, "unknown while the database does not say who is active");
+            }
         }
         if standing.changed().await.is_err() {
             return;

@@ -210,7 +210,7 @@ impl<S: Store, C: Connector> World<S, C> {
             let id = agent.row.id;
             match before.get(&id) {
                 Some(old) if old.digest == agent.digest => {
-                    if self.needs_a_look(agent) {
+                    if self.needs_a_look(old, agent) {
                         self.agent_queue.add(id, Priority::Change);
                     }
                 }
@@ -225,18 +225,24 @@ impl<S: Store, C: Connector> World<S, C> {
         }
     }
 
-    /// Whether columns that are no part of the spec, and that other programs write, differ from what we know.
-    fn needs_a_look(&self, agent: &AgentSpec) -> bool {
-        if agent.excluded.is_some() {
+    /// Whether columns that are no part of the spec, and that other programs write, changed between two loads to something
+    /// else than we know. What did not change was looked at, or still waits for it: while a fleet converges, every hash
+    /// that we store ourselves announces a change of its gateway, and must not send all other agents round again.
+    fn needs_a_look(&self, old: &AgentSpec, new: &AgentSpec) -> bool {
+        if new.excluded.is_some() {
             return false;
+        }
+        let (before, now) = (&old.row, &new.row);
+        if now.session_key != before.session_key && now.session_key.as_ref() != Some(&new.session_key) {
+            return true;
         }
         let state = self.state();
         let known = state
             .agents
-            .get(&agent.row.id)
+            .get(&now.id)
             .and_then(|memory| memory.token.as_ref())
             .map(|known| &known.hash);
-        agent.row.token_hash.as_ref() != known || agent.row.session_key.as_ref() != Some(&agent.session_key)
+        now.token_hash != before.token_hash && now.token_hash.as_ref() != known
     }
 
     /// Drops what is remembered of agents that are on no gateway any more, and says where they were left.

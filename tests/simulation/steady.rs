@@ -11,7 +11,7 @@ use crate::promise;
 use crate::runner::simulate;
 
 /// How long a fleet without faults may take to converge: 100 agents in one patch, and the restart of an old gateway.
-const BOUND: Duration = Duration::from_secs(60);
+const BOUND: Duration = Duration::from_mins(1);
 
 async fn converge(world: &World, within: Duration) {
     let begin = Instant::now();
@@ -57,7 +57,7 @@ fn a_converged_fleet_costs_no_write_through_resyncs_restarts_and_a_change_of_lea
         }
         let first = world.start(1);
         converge(&world, BOUND).await;
-        sleep(Duration::from_secs(5)).await;
+        sleep(Duration::from_secs(20)).await;
         rest(&world, &first).await;
         let before = (world.gateway_write_log(), world.store.write_log());
         first.stop().await;
@@ -105,6 +105,7 @@ fn a_hundred_new_agents_cost_one_config_patch() {
                 log.iter().filter(|write| write.starts_with("config.patch")).count()
             };
             assert_eq!(patches(), 1, "{dialect:?}");
+            sleep(Duration::from_secs(20)).await;
             rest(&world, &replica).await;
             assert_eq!(patches(), 1, "{dialect:?}");
             replica.stop().await;

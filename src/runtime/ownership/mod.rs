@@ -154,9 +154,15 @@ impl Ownership {
             };
             // Whatever happens to this future, the work does not outlive it.
             let task = AbortOnDropHandle::new(tokio::spawn(work(tenure)));
-            self.hold(leases, &fence, acquired, task, &cancel, &stop).await;
+            let ended = self.hold(leases, &fence, acquired, task, &cancel, &stop).await;
             self.metrics.ended();
-            self.standing.send_replace(Standing::Standby);
+            // A database that does not renew a lease does not say either who holds it now.
+            self.standing.send_replace(match ended {
+                Ended::Lost(Lost::Unconfirmed { .. }) => {
+                    Standing::Unknown("the lease could not be renewed: the database did not answer".to_owned())
+                }
+                _ => Standing::Standby,
+            });
             self.release(leases, &fence).await;
             pause(self.config.poll_every, &stop).await;
         }
@@ -196,7 +202,7 @@ impl Ownership {
         None
     }
 
-    /// Sees the work of one tenure through to its end.
+    /// Sees the work of one tenure through to its end, and tells how that came.
     async fn hold<L: LeaseStore>(
         &self,
         leases: &L,
@@ -205,7 +211,7 @@ impl Ownership {
         mut task: AbortOnDropHandle<()>,
         cancel: &CancellationToken,
         stop: &CancellationToken,
-    ) {
+    ) -> Ended {
         let keep = self.keep(leases, fence, acquired);
         tokio::pin!(keep);
         let mut ended = tokio::select! {
@@ -228,14 +234,14 @@ impl Ownership {
                 () = tokio::time::sleep(self.config.handover) => Ended::Stopping,
             };
         }
-        match ended {
-            Ended::ByItself(Ok(())) if stop.is_cancelled() => return,
+        match &ended {
+            Ended::ByItself(Ok(())) if stop.is_cancelled() => return ended,
             Ended::ByItself(Ok(())) => {
                 warn!(
                     scope = fence.scope,
                     "work ended although the lease is held; giving the lease up"
                 );
-                return;
+                return ended;
             }
             Ended::ByItself(Err(error)) => {
                 // The panic itself was told by the panic hook.
@@ -244,7 +250,7 @@ impl Ownership {
                     panicked = error.is_panic(),
                     "work crashed, which is a defect of this program: please report it; giving the lease up and starting over"
                 );
-                return;
+                return ended;
             }
             Ended::Stopping => warn!(
                 scope = fence.scope,
@@ -268,9 +274,9 @@ impl Ownership {
                     term = fence.term,
                     "the lease could not be renewed in time: stopping all work before it expires; check the database"
                 );
-                let last_call = expires.checked_sub(self.config.drop_before()).unwrap_or(expires);
+                let last_call = expires.checked_sub(self.config.drop_before()).unwrap_or(*expires);
                 if tokio::time::timeout_at(last_call, &mut task).await.is_ok() {
-                    return;
+                    return ended;
                 }
                 warn!(
                     scope = fence.scope,
@@ -286,6 +292,7 @@ impl Ownership {
                 "work does not react to being dropped; writes of it will be refused"
             );
         }
+        ended
     }
 
     /// Renews the lease for as long as that succeeds. Ends early enough for work to be stopped.
