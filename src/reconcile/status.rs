@@ -253,14 +253,14 @@ impl<S: Store, C: Connector> World<S, C> {
                 state.in_doubt.remove(&object);
             }
         }
-        written.map_err(ReconcileError::from_error)?;
-        if !events.is_empty() {
+        // What is remembered as written is not told again later, so its event is recorded although the row was held.
+        if !events.is_empty() && matches!(written, Ok(()) | Err(StoreError::LockTimeout(_))) {
             self.store
                 .record_events(&self.fence, &events)
                 .await
                 .map_err(ReconcileError::from_error)?;
         }
-        Ok(())
+        written.map_err(ReconcileError::from_error)
     }
 }
 
