@@ -12,11 +12,6 @@
 //! Everything is printed: each sample, the medians, the ratios. Exits with an error if a ratio misses its target.
 
 #[path = "../tests/support/mod.rs"]
-#[allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "what cannot be set up cannot be measured"
-)]
 mod support;
 
 use std::collections::BTreeMap;

@@ -192,13 +192,13 @@ pub struct RunArgs {
     )]
     pub agent_workers: usize,
 
-    /// How many gateways are worked on at once.
+    /// How many gateways are worked on at once; one that does not answer holds a place for up to 15 s.
     #[arg(
         long,
         env = "OPENCLAW_CONTROLLER_GATEWAY_WORKERS",
         value_name = "N",
         value_parser = workers(),
-        default_value_t = 8
+        default_value_t = 32
     )]
     pub gateway_workers: usize,
 }

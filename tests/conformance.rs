@@ -5,11 +5,13 @@
 //! check that passes on a real gateway and fails on its simulation is a mistake of the simulation.
 //!
 //! The checks of one real gateway share it: each works on agents of its own. Those that cannot bear company run alone: they
-//! restart the gateway, or use `agents.create`, which on the oldest gateway writes back an old copy of the whole config.
+//! restart the gateway, start a run (which keeps the old ones from answering), or use `agents.create`, which on the oldest
+//! gateway writes back an old copy of the whole config.
 #![cfg(feature = "sim")]
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::panic,
     reason = "a check that cannot go on has failed; these say where"
 )]
 
@@ -100,7 +102,6 @@ conformance! {
         sessions::a_label_is_set_and_unique_within_its_agent,
         sessions::a_session_is_reset_even_if_it_was_missing,
         sessions::main_sessions_are_kept_where_the_dialect_keeps_them,
-        sessions::a_message_is_taken_once,
     }
     alone {
         agents::an_agent_is_removed_with_its_files,
@@ -108,5 +109,6 @@ conformance! {
         agents::a_config_that_would_lose_half_its_size_is_not_written,
         agents::a_removed_agent_is_not_brought_back_by_a_patch_alone,
         config::channel_visibility_restarts_old_gateways_once,
+        sessions::a_message_is_taken_once,
     }
 }

@@ -1,4 +1,5 @@
 //! Rows in a real Postgres converge on a simulated gateway over a real socket.
+#![cfg(feature = "sim")]
 
 mod support;
 

@@ -1,4 +1,6 @@
 //! What fails beside the controller comes back without it being restarted; and who acts when there are two of it.
+#![cfg(feature = "sim")]
+#![expect(clippy::unwrap_used, reason = "a test says by a panic what went wrong")]
 
 mod support;
 

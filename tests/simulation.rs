@@ -2,16 +2,19 @@
 //! and after each the promise that the rows and the gateways agree in the end, and stay so without a write.
 //!
 //! `OPENCLAW_SIMULATION_SEED=n` runs one schedule again, and tells with `RUST_LOG` what the controller did;
-//! `OPENCLAW_SIMULATION_SCHEDULES=n` runs another number of them. A seed fixes everything that is done to the fleet and when;
+//! `OPENCLAW_SIMULATION_SCHEDULES=n` runs another number of them, `OPENCLAW_SIMULATION_FIRST=n` others. A seed fixes everything that is done to the fleet and when;
 //! the tokens alone are always new.
 #![cfg(feature = "sim")]
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::panic,
     reason = "a simulation that cannot go on has failed; these say where"
 )]
 
+#[path = "simulation/edits.rs"]
+mod edits;
+#[path = "simulation/faults.rs"]
+mod faults;
 #[path = "simulation/fleet.rs"]
 mod fleet;
 #[path = "simulation/promise.rs"]

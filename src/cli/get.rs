@@ -204,6 +204,11 @@ fn boards(snapshot: &GatewaySnapshot) -> Vec<Item> {
 
 fn agents(snapshot: &GatewaySnapshot) -> Vec<Item> {
     let gateway_ready = snapshot.record.conditions.is_true(ConditionType::Reachable);
+    let gateway_not_ready = snapshot
+        .record
+        .conditions
+        .get(ConditionType::Ready)
+        .filter(|ready| ready.status != ConditionStatus::True);
     snapshot
         .agents
         .iter()
@@ -217,6 +222,12 @@ fn agents(snapshot: &GatewaySnapshot) -> Vec<Item> {
                     reason: "GatewayNotReachable".into(),
                     message: format!("its gateway {} is not reachable", snapshot.gateway.name),
                 };
+            } else if let (None, Some(gateway)) = (record.conditions.get(ConditionType::Ready), gateway_not_ready) {
+                ready.reason = "GatewayNotReady".into();
+                ready.message = format!(
+                    "its gateway {} is not ready: {}: {}",
+                    snapshot.gateway.name, gateway.reason, gateway.message
+                );
             }
             let board = agent
                 .board_id

@@ -198,7 +198,7 @@ async fn demo_command(args: demo::DemoArguments) -> anyhow::Result<()> {
                 token_hash: config::TokenHash::Auto,
                 no_migrate: false,
                 agent_workers: 16,
-                gateway_workers: 8,
+                gateway_workers: 32,
             };
             run::run(target.database_url.into(), args, shutdown).await
         }

@@ -35,7 +35,7 @@ pub struct Workers {
 impl Default for Workers {
     fn default() -> Self {
         Self {
-            gateways: 8,
+            gateways: 32,
             agents: 16,
         }
     }

@@ -261,6 +261,7 @@ impl<S: Store, C: Connector> World<S, C> {
                 state.agents.remove(&id);
                 state.parked.remove(&id);
                 state.refused_heartbeats.remove(&id);
+                state.in_doubt.remove(&ObjectRef::Agent(id));
             }
             let on_gateway = self
                 .sessions
@@ -292,7 +293,11 @@ impl<S: Store, C: Connector> World<S, C> {
         self.sessions.remove(id);
         self.gateway_queue.forget(&id);
         self.metrics.gateways.forget(&id);
-        self.state().gateways.remove(&id);
+        {
+            let mut state = self.state();
+            state.gateways.remove(&id);
+            state.in_doubt.remove(&ObjectRef::Gateway(id));
+        }
         if let Some(old) = self.cache.remove(id) {
             self.report_vanished(&old).await?;
         }

@@ -139,13 +139,20 @@ impl<S: Store, C: Connector> World<S, C> {
             write.protocol = i32::try_from(outcome.protocol).ok();
         }
         self.metrics.gateways.record(id, &write.conditions);
-        if write != last {
+        let object = ObjectRef::Gateway(id);
+        let doubted = self.state().in_doubt.contains(&object);
+        if write != last || doubted {
+            self.state().in_doubt.insert(object);
             self.store
                 .write_gateway_status(&self.fence, id, &write)
                 .await
                 .map_err(ReconcileError::from_error)?;
-            let event = transition(ObjectRef::Gateway(id), &last.conditions, &write.conditions);
-            self.state().gateways.insert(id, write);
+            let event = transition(object, &last.conditions, &write.conditions, doubted);
+            {
+                let mut state = self.state();
+                state.gateways.insert(id, write);
+                state.in_doubt.remove(&object);
+            }
             if let Some(event) = event {
                 self.store
                     .record_events(&self.fence, &[event])
@@ -210,20 +217,24 @@ impl<S: Store, C: Connector> World<S, C> {
                 }
             }
         }
+        let object = ObjectRef::Agent(id);
+        let doubted = self.state().in_doubt.contains(&object);
+        let managed = doubted && agent.excluded.is_none();
         let write = AgentStatusWrite {
             session_key: want
                 .session_key
                 .clone()
-                .filter(|_| want.session_key != known.session_key),
-            last_provision_error: (want.last_provision_error != known.last_provision_error)
+                .filter(|_| managed || want.session_key != known.session_key),
+            last_provision_error: (managed || want.last_provision_error != known.last_provision_error)
                 .then(|| want.last_provision_error.clone()),
             status: (want.status != known.status).then(|| want.status.clone()),
             conditions,
         };
-        if write.conditions == before && !write.projects() {
+        if write.conditions == before && !write.projects() && !doubted {
             return Ok(());
         }
-        let event = transition(ObjectRef::Agent(id), &before, &write.conditions);
+        self.state().in_doubt.insert(object);
+        let event = transition(object, &before, &write.conditions, doubted);
         let corrected = write.session_key.as_ref().and(known.session_key.as_ref());
         let events: Vec<_> = event
             .into_iter()
@@ -239,16 +250,17 @@ impl<S: Store, C: Connector> World<S, C> {
             }
             if written.is_ok() {
                 memory.columns = Some((want, agent.revision));
+                state.in_doubt.remove(&object);
             }
         }
-        written.map_err(ReconcileError::from_error)?;
-        if !events.is_empty() {
+        // What is remembered as written is not told again later, so its event is recorded although the row was held.
+        if !events.is_empty() && matches!(written, Ok(()) | Err(StoreError::LockTimeout(_))) {
             self.store
                 .record_events(&self.fence, &events)
                 .await
                 .map_err(ReconcileError::from_error)?;
         }
-        Ok(())
+        written.map_err(ReconcileError::from_error)
     }
 }
 
@@ -265,10 +277,11 @@ fn session_corrected(agent: &AgentSpec, had: &str) -> Event {
 }
 
 /// The event that goes with a change of `Ready`, in status or in reason.
-fn transition(object: ObjectRef, before: &Conditions, after: &Conditions) -> Option<Event> {
+fn transition(object: ObjectRef, before: &Conditions, after: &Conditions, doubted: bool) -> Option<Event> {
     let ready = after.get(ConditionType::Ready)?;
     let old = before.get(ConditionType::Ready);
-    if old.is_some_and(|old| old.status == ready.status && old.reason == ready.reason) {
+    // If the last write is in doubt, so is whether its event was recorded; a repeated one only counts.
+    if !doubted && old.is_some_and(|old| old.status == ready.status && old.reason == ready.reason) {
         return None;
     }
     let kind = if ready.status == ConditionStatus::True {

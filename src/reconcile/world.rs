@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use super::cache::Cache;
 use super::memory::AgentMemory;
 use super::session::Sessions;
-use crate::model::{AgentId, GatewayId};
+use crate::model::{AgentId, GatewayId, ObjectRef};
 use crate::render::TemplateSet;
 use crate::runtime::{FleetMetrics, WorkQueue};
 use crate::store::{Fence, GatewayStatusWrite};
@@ -69,6 +69,9 @@ pub(super) struct State {
     pub(super) agents: HashMap<AgentId, AgentMemory>,
     /// The status last written for each gateway.
     pub(super) gateways: HashMap<GatewayId, GatewayStatusWrite>,
+    /// Objects whose last status was sent to the database without an answer: it may hold that or the one before, so the next
+    /// one is written whatever it is.
+    pub(super) in_doubt: HashSet<ObjectRef>,
     /// Counts loads of the rows.
     pub(super) revision: u64,
     /// Agents that wait for their gateway.

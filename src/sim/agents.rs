@@ -1,5 +1,6 @@
 //! `agents.list`, `create`, `update` and `delete`.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -7,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::config::{self, MAIN};
 use super::files;
 use super::rpc::{Kind, Param, Params, RpcError, RpcResult};
-use super::state::{STATE_DIR, State};
+use super::state::{HOME, STATE_DIR, State};
 use super::validate::validate;
 use crate::model::slug;
 
@@ -84,6 +85,13 @@ pub(super) fn create(state: &mut State, params: &Map<String, Value>) -> RpcResul
         state.visible_from.insert(id.clone(), from);
     }
     for file in state.dialect.seeded_files() {
+        let is_there = state
+            .workspaces
+            .get(&workspace)
+            .is_some_and(|files| files.contains_key(*file));
+        if is_there {
+            continue;
+        }
         let text = match *file {
             "IDENTITY.md" if !state.dialect.has_entries() => format!("# IDENTITY.md - Who Am I?\n\n- Name: {name}\n"),
             other => format!("# {other}\n\nThe gateway's own text for a new workspace.\n"),
@@ -203,7 +211,9 @@ pub(super) fn delete(state: &mut State, params: &Map<String, Value>) -> RpcResul
         state.deleted.insert(id.to_owned());
     }
     state.visible_from.remove(id);
-    if params.flag("deleteFiles", true) {
+    // The old ones dare to remove only what lies below their home, and keep silent about the rest.
+    let removable = new || Path::new(&workspace).starts_with(HOME);
+    if params.flag("deleteFiles", true) && removable {
         state.workspaces.remove(&workspace);
     }
     let prefix = format!("agent:{id}:");

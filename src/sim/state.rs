@@ -19,6 +19,9 @@ use super::sessions::{ChatMessage, SimSession};
 /// Where the simulated gateway's state directory would be.
 pub(super) const STATE_DIR: &str = "/sim/state";
 
+/// Where the simulated gateway's home would be.
+pub(super) const HOME: &str = "/sim/home";
+
 /// Config files shorter than this may shrink as they like (bytes).
 const SHRINK_FLOOR: usize = 512;
 
@@ -186,7 +189,8 @@ impl State {
     pub(super) fn workspace(&self, entry: &Entry) -> String {
         match entry.text("workspace") {
             Some(workspace) => workspace.to_owned(),
-            None if entry.id == self.default_agent() => format!("{STATE_DIR}/workspace"),
+            None if entry.id == self.default_agent() && self.dialect.has_entries() => format!("{STATE_DIR}/workspace"),
+            None if entry.id == self.default_agent() => format!("{HOME}/.openclaw/workspace"),
             None => format!("{STATE_DIR}/workspace-{}", entry.id),
         }
     }

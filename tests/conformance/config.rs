@@ -52,7 +52,7 @@ pub(crate) async fn a_patch_that_changes_nothing_is_no_write(env: &Env) {
 
 pub(crate) async fn a_patch_that_is_no_object_is_refused(env: &Env) {
     let client = env.client().await;
-    let hash = client.config_get().await.unwrap().hash;
+    let hash = env.observed(&client).await.hash;
     let error = client.config_patch(&json!([1]), hash.as_deref(), &[], CALL).await;
     let error = error.unwrap_err();
     // Another check may have been faster; then the hash is what is wrong.
@@ -141,7 +141,7 @@ pub(crate) async fn a_patch_merges_an_agent_key_by_key(env: &Env) {
     assert_eq!(entry["heartbeat"], json!({ "every": "20m" }), "null deletes");
     assert_eq!(outcome.hash.is_some(), env.dialect.has_entries());
     assert_eq!(outcome.changed_paths.is_some(), env.dialect.has_entries());
-    let observed = env.client().await.config_get().await.unwrap();
+    let observed = env.observed(&env.client().await).await;
     let shape = if env.dialect.has_entries() {
         RosterShape::Entries
     } else {
@@ -283,7 +283,7 @@ pub(crate) async fn channel_visibility_restarts_old_gateways_once(env: &Env) {
         Err(_) => assert!(!restarts, "no restart within a minute"),
     }
 
-    let observed = env.client().await.config_get().await.unwrap();
+    let observed = env.observed(&env.client().await).await;
     let found = if restarts {
         observed.heartbeat
     } else {
@@ -300,7 +300,7 @@ pub(crate) async fn channel_visibility_restarts_old_gateways_once(env: &Env) {
     let params = json!({ "agentId": agent.as_str(), "name": "Updated" });
     env.call(&again, "agents.update", params).await;
     if env.dialect == SimDialect::V2026_4_29 {
-        let closed = timeout(Duration::from_secs(60), again.closed()).await;
+        let closed = timeout(Duration::from_mins(1), again.closed()).await;
         assert!(closed.expect("restarts again").restart);
     }
     let channels = env.config().await.get("channels").cloned();

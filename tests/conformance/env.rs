@@ -9,7 +9,7 @@ use openclaw_controller::gateway::{
     Client, Connector, DeviceIdentity, ErrorClass, GatewayError, PatchOutcome, RpcMetrics, Target, WebSocketConnector,
 };
 use openclaw_controller::lab::{Options, RealGateway};
-use openclaw_controller::model::{GatewayAgentId, GatewayId};
+use openclaw_controller::model::{GatewayAgentId, GatewayId, ObservedConfig};
 use openclaw_controller::sim::{SimDialect, SimGateway, SimServer};
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
@@ -215,6 +215,17 @@ impl Env {
         self.call(&client, "config.get", json!({})).await["parsed"].take()
     }
 
+    /// The config as the client reads it, however long the gateway is busy with something else.
+    pub(crate) async fn observed(&self, client: &Client) -> ObservedConfig {
+        for _ in 0..4 {
+            match client.config_get().await {
+                Err(error) if error.class() == ErrorClass::Timeout => {}
+                result => return result.expect("the config can be read"),
+            }
+        }
+        panic!("the gateway did not answer for two minutes");
+    }
+
     /// One agent's entry of the config file.
     pub(crate) async fn entry(&self, agent: &GatewayAgentId) -> Option<Value> {
         let config = self.config().await;
@@ -254,7 +265,7 @@ impl Env {
     ) -> Result<PatchOutcome, GatewayError> {
         for _ in 0..20 {
             let client = self.client().await;
-            let hash = client.config_get().await?.hash;
+            let hash = self.observed(&client).await.hash;
             match client.config_patch(patch, hash.as_deref(), replace, CALL).await {
                 Err(error) if error.class() == ErrorClass::Conflict => {}
                 result => return result,

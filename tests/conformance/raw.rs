@@ -1,5 +1,6 @@
 //! A WebSocket without a client, for what the client never sends.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -63,10 +64,10 @@ impl Raw {
         seed[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
         let key = SigningKey::from_bytes(&seed);
         let public = key.verifying_key().to_bytes();
-        let id: String = Sha256::digest(public)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let id = Sha256::digest(public).iter().fold(String::new(), |mut id, byte| {
+            write!(id, "{byte:02x}").unwrap();
+            id
+        });
         let (nonce, ts) = (self.challenge["nonce"].as_str().unwrap(), &self.challenge["ts"]);
         let scope_list = scopes.join(",");
         let signed = format!("v2|{id}|gateway-client|backend|operator|{scope_list}|{ts}|{token}|{nonce}");

@@ -5,7 +5,7 @@ use openclaw_controller::model::{GatewayAgentId, session_key};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::env::{CALL, Env};
+use crate::env::{CALL, Env, until};
 
 pub(crate) async fn a_label_is_set_and_unique_within_its_agent(env: &Env) {
     // Sessions may be made for agents that do not exist.
@@ -111,4 +111,15 @@ pub(crate) async fn a_message_is_taken_once(env: &Env) {
         error.message().contains("must have required property 'idempotencyKey'"),
         "{error}"
     );
+    // Later the same key answers how the run ended, and starts no other.
+    until("the run is over", || async {
+        match send(session_key(&agent)).await {
+            Ok(answer) => {
+                assert_ne!(answer["status"], "started");
+                answer["status"] != "in_flight"
+            }
+            Err(_) => true,
+        }
+    })
+    .await;
 }

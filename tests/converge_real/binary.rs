@@ -17,7 +17,7 @@ use crate::support::{self, PATIENCE, eventually};
 const BINARY: &str = env!("CARGO_BIN_EXE_openclaw-controller");
 
 /// How often the controller looks at everything: "at the next resync" should not take long here.
-const RESYNC: &str = "3s";
+const RESYNC: &str = "2s";
 
 /// How long one command may take: `diff` reads every file of the fleet from a busy gateway.
 const COMMAND: Duration = Duration::from_mins(2);
@@ -130,7 +130,6 @@ impl Running {
         };
         // One more of the gateway's: the last look at an agent follows the gateway's in the same resync.
         let gateway = reconciles("gateway").await + f64::from(times) + 1.0;
-        #[expect(clippy::cast_precision_loss, reason = "a handful")]
         let agent = reconciles("agent").await + f64::from(times) * agents as f64;
         eventually(&format!("{times} resyncs have passed"), PATIENCE, async || {
             (reconciles("gateway").await >= gateway && reconciles("agent").await >= agent).then_some(())

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::binary::{Environment, Running, texts};
-use crate::support::{Database, PATIENCE, eventually};
+use crate::support::{self, Database, PATIENCE, eventually};
 
 /// How a gateway's config keeps its agents, and what else goes with it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -286,7 +286,7 @@ impl Fixture {
         tables.push("public.agents".to_owned());
         for table in tables {
             let sql = format!("SELECT coalesce(string_agg(t::text, E'\\n'), '') FROM {table} t");
-            dump.push_str(&format!("{table}:\n{}\n", self.text(sql).await));
+            dump.extend([&table, ":\n", &self.text(sql).await, "\n"]);
         }
         dump
     }
@@ -341,7 +341,7 @@ impl Fixture {
 }
 
 /// How many calls that write were made.
-pub(crate) async fn writes(controller: &Running) -> f64 {
+pub(crate) async fn writes(controller: &Running) -> u64 {
     let page = controller.page("/metrics").await;
     [
         "agents.create",
@@ -360,9 +360,19 @@ pub(crate) async fn writes(controller: &Running) -> f64 {
 }
 
 /// How many calls of a method a metrics page tells of, whatever became of them.
-pub(crate) fn calls(page: &str, method: &str) -> f64 {
+pub(crate) fn calls(page: &str, method: &str) -> u64 {
     let labels = format!("method=\"{method}\"");
-    crate::support::sum(page, "openclaw_controller_rpc_total", &labels)
+    count(support::sum(page, "openclaw_controller_rpc_total", &labels))
+}
+
+/// A counter as a number that can be compared.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "what a test counts is whole, small and never negative"
+)]
+pub(crate) fn count(value: f64) -> u64 {
+    value.round() as u64
 }
 
 /// A directory with one template of its own.

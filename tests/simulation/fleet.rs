@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// The resync interval of every simulated controller.
-pub(crate) const RESYNC: Duration = Duration::from_secs(120);
+pub(crate) const RESYNC: Duration = Duration::from_mins(2);
 
 /// What agents call.
 pub(crate) const BASE_URL: &str = "http://mission.test";
@@ -45,7 +45,8 @@ pub(crate) struct World {
     pub(crate) store: MemoryStore,
     pub(crate) places: Vec<Place>,
     pub(crate) templates: Arc<TemplateSet>,
-    pub(crate) resync: Duration,
+    /// Whether the controllers are told that another program writes tokens too.
+    pub(crate) second_writer: bool,
     connector: Arc<SimConnector>,
     replicas: u64,
     ids: u128,
@@ -67,7 +68,7 @@ impl World {
             store,
             places: Vec::new(),
             templates: Arc::new(templates),
-            resync: RESYNC,
+            second_writer: false,
             connector: Arc::new(SimConnector::default()),
             replicas: 0,
             ids: 0,
@@ -213,8 +214,8 @@ impl World {
                 base_url: BASE_URL.into(),
                 token_format: HashFormat::Pbkdf2OneRound,
                 withhold_existing_files: false,
-                second_writer: false,
-                resync_interval: self.resync,
+                second_writer: self.second_writer,
+                resync_interval: RESYNC,
             },
             workers: Workers::default(),
             clock: Arc::new(move || clock.now()),
@@ -289,7 +290,7 @@ impl Replica {
             .gather()
             .iter()
             .filter(|family| family.name() == name)
-            .flat_map(|family| family.get_metric())
+            .flat_map(prometheus::proto::MetricFamily::get_metric)
             .map(|metric| metric.get_counter().get_value() + metric.get_gauge().get_value())
             .sum()
     }

@@ -14,8 +14,18 @@ use serde_json::Value;
 
 use crate::fleet::{BASE_URL, FOREIGN, Place, World, entry, foreign_files};
 
-/// What is not as it should be, in words; empty if the promise holds.
+/// What is not as it should be, in words; empty if the promise holds. What the statuses say comes first, and the rest is
+/// only looked at once they say what they should.
 pub(crate) async fn broken(world: &World) -> Vec<String> {
+    let statuses = look(world, true).await;
+    if statuses.is_empty() {
+        look(world, false).await
+    } else {
+        statuses
+    }
+}
+
+async fn look(world: &World, statuses_only: bool) -> Vec<String> {
     let mut problems = Vec::new();
     for snapshot in world.store.load_fleet().await.unwrap() {
         let place = world
@@ -28,6 +38,7 @@ pub(crate) async fn broken(world: &World) -> Vec<String> {
             place,
             config: place.gateway.config(),
             snapshot: &snapshot,
+            statuses_only,
             problems: &mut problems,
         }
         .run();
@@ -40,6 +51,7 @@ struct Check<'a> {
     place: &'a Place,
     config: Value,
     snapshot: &'a GatewaySnapshot,
+    statuses_only: bool,
     problems: &'a mut Vec<String>,
 }
 
@@ -66,7 +78,9 @@ impl Check<'_> {
         let ready = record.conditions.get(ConditionType::Ready).cloned();
         let what = format!("gateway {}", self.place.id);
         self.ready(&what, ready.as_ref(), record.generation, status, reason);
-        self.foreign();
+        if !self.statuses_only {
+            self.foreign();
+        }
     }
 
     fn say(&mut self, problem: String) {
@@ -132,6 +146,9 @@ impl Check<'_> {
 
     fn managed(&mut self, row: &AgentRow, id: &GatewayAgentId) {
         self.status(row, ConditionStatus::True, None);
+        if self.statuses_only {
+            return;
+        }
         if row.session_key.as_deref() != Some(&session_key(id)) {
             self.say(format!("{id}: the row's session key is {:?}", row.session_key));
         }

@@ -17,7 +17,7 @@ const SCHEDULES: u64 = 200;
 
 /// How long one schedule may take in real time: ten times what the slowest takes on a busy machine. More means that it
 /// goes round in circles without time passing.
-const STUCK: Duration = Duration::from_secs(120);
+const STUCK: Duration = Duration::from_mins(2);
 
 /// Runs a future under a paused clock.
 pub(crate) fn simulate<T>(future: impl Future<Output = T>) -> T {
@@ -61,16 +61,17 @@ fn random_schedules_converge_and_then_rest() {
         }
         return;
     }
+    let first = number("OPENCLAW_SIMULATION_FIRST").unwrap_or(1);
     let count = number("OPENCLAW_SIMULATION_SCHEDULES").unwrap_or(SCHEDULES);
     let began = Instant::now();
     let (sender, receiver) = mpsc::channel();
-    let next = Arc::new(AtomicU64::new(1));
+    let next = Arc::new(AtomicU64::new(first));
     for _ in 0..thread::available_parallelism().map_or(2, usize::from) {
         let (sender, next, templates) = (sender.clone(), Arc::clone(&next), templates.clone());
         thread::spawn(move || {
             loop {
                 let seed = next.fetch_add(1, Ordering::Relaxed);
-                if seed > count || sender.send((seed, None)).is_err() {
+                if seed >= first + count || sender.send((seed, None)).is_err() {
                     return;
                 }
                 let result = attempt(seed, &templates);

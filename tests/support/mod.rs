@@ -1,6 +1,14 @@
 //! What the end-to-end tests share: a database with rows, a controller that runs on it, and waiting for conditions.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unused_async,
+    reason = "each test binary uses its own part, and says by a panic what went wrong"
+)]
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -25,7 +33,7 @@ use uuid::Uuid;
 pub mod process;
 
 /// How long things may take that take seconds at most on an idle machine; tests share two cores.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Waits until the closure gives a value, and panics with `what` if it does not in time.
 pub async fn eventually<T>(what: &str, deadline: Duration, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
@@ -269,7 +277,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            resync: Duration::from_secs(600),
+            resync: Duration::from_mins(10),
             templates_dir: None,
             base_url: Some("http://mission.test".into()),
             token_hash: TokenHash::Auto,
