@@ -9,7 +9,8 @@
 //! until the file on the gateway's disk holds the new text, until the controller has read it back, and until the status says
 //! so. Bare is what has to be asked of the gateway for it: one `agents.files.list`, one `agents.files.set`.
 //!
-//! Everything is printed: each sample, the medians, the ratios. Exits with an error if a ratio misses its target.
+//! Everything is printed: each sample, the medians, the ratios. Exits with an error if a ratio misses its target. With `RUST_LOG`
+//! set, the controller logs, for finding out where time goes.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -27,6 +28,7 @@ use futures::{StreamExt, TryStreamExt};
 use openclaw_controller::gateway::{Client, Connector, DeviceIdentity, RpcMetrics, Target, WebSocketConnector};
 use openclaw_controller::lab::{self, RealGateway};
 use openclaw_controller::model::{AgentId, FileName, GatewayAgentId, GatewayId};
+use openclaw_controller::telemetry::{self, LogFormat};
 use serde_json::{Map, Value, json};
 use sqlx::{AssertSqlSafe, Row};
 use support::{Controller, Database, Options};
@@ -72,6 +74,9 @@ fn main() -> Result<ExitCode> {
         arguments.rounds > 0 && arguments.agents > 1,
         "give at least one round and two agents"
     );
+    if std::env::var_os("RUST_LOG").is_some() {
+        telemetry::init(LogFormat::Auto, None)?;
+    }
     let met = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?

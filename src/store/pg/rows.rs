@@ -92,15 +92,34 @@ pub(super) const AGENTS_OF: &str = agents!(
     "WHERE (a.gateway_id = ANY ($1) OR a.board_id = ANY ($2)) AND coalesce(b.gateway_id, a.gateway_id) = ANY ($1)"
 );
 
-/// Our records of the agents `$1`, and of agents without a row that were last on one of the gateways `$2` (null: on any).
-pub(super) const AGENT_RECORDS: &str = "
+macro_rules! agent_records {
+    ($from:literal) => {
+        concat!(
+            "
     SELECT r.agent_id, r.generation, r.spec_digest, r.conditions, r.placement_gateway_id, r.placement_agent_id,
            r.registering_since, r.first_provisioned_at,
            coalesce(r.placement_gateway_id, r.home_gateway_id) AS last_gateway_id
-      FROM openclaw_controller.agent_records r
-     WHERE r.agent_id = ANY ($1)
-        OR (($2::uuid[] IS NULL OR coalesce(r.placement_gateway_id, r.home_gateway_id) = ANY ($2))
-            AND NOT EXISTS (SELECT FROM agents a WHERE a.id = r.agent_id))";
+      FROM ",
+            $from
+        )
+    };
+}
+
+/// Our records of the agents `$1`, and of agents without a row that were last on one of the gateways `$2` (null: on any).
+///
+/// The ids are joined rather than looked for in an array: Postgres estimates an array element by element each time it plans,
+/// which takes longer than the query (3 ms for 100 ids).
+pub(super) const AGENT_RECORDS: &str = concat!(
+    agent_records!(
+        "unnest($1::uuid[]) AS wanted (id) JOIN openclaw_controller.agent_records r ON r.agent_id = wanted.id"
+    ),
+    " UNION ALL ",
+    agent_records!(
+        "openclaw_controller.agent_records r
+     WHERE ($2::uuid[] IS NULL OR coalesce(r.placement_gateway_id, r.home_gateway_id) = ANY ($2))
+       AND NOT EXISTS (SELECT FROM agents a WHERE a.id = r.agent_id)"
+    )
+);
 
 /// A row of [`GATEWAYS`].
 pub(super) fn gateway(row: &PgRow) -> Result<(GatewayRow, Option<User>, GatewayRecord), StoreError> {
@@ -224,10 +243,11 @@ pub(super) fn agent_record(row: &PgRow) -> Result<(AgentId, Option<GatewayId>, A
 
 /// Conditions; those that another version of this program wrote and this one cannot read are written anew.
 fn conditions(row: &PgRow) -> Result<Conditions, sqlx::Error> {
-    let json: Option<Json<serde_json::Value>> = row.try_get("conditions")?;
-    Ok(json
-        .and_then(|json| serde_json::from_value(json.0).ok())
-        .unwrap_or_default())
+    match row.try_get::<Option<Json<Conditions>>, _>("conditions") {
+        Ok(json) => Ok(json.map(|json| json.0).unwrap_or_default()),
+        Err(sqlx::Error::ColumnDecode { .. }) => Ok(Conditions::default()),
+        Err(error) => Err(error),
+    }
 }
 
 /// A `json` column that was read as text.
