@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::gateway::session_lost;
 use super::goal;
-use super::memory::{Fingerprint, KnownToken, RememberedFile};
+use super::memory::{AgentMemory, Fingerprint, KnownToken, RememberedFile};
 use super::observe::Workspace;
 use super::session::Session;
 use super::spec::{AgentSpec, Excluded, GatewaySpec};
@@ -120,8 +120,12 @@ impl<S: Store, C: Connector> World<S, C> {
         let rendered = goal::files(gateway, agent, &session.dialect, &self.templates, &self.settings);
         let withheld = self.settings.withhold_existing_files && existed_before_us(agent);
         let names = || rendered.files.keys().copied();
-        let workspace = Workspace::read(session, agent, names(), &memory, false).await?;
-        let token = self.settle_token(agent, &memory, &workspace, withheld).await?;
+        let mut workspace = Workspace::read(session, agent, names(), &memory, false).await?;
+        let mut token = self.settle_token(agent, &memory, &workspace, withheld).await?;
+        if workspace.relies_on_memory() && !memory.is_under(token.token.as_ref()) {
+            // A file that was remembered as holding its token holds the one before.
+            workspace = Workspace::read(session, agent, names(), &AgentMemory::default(), false).await?;
+        }
         let policy = self.policy(agent, &token);
         let observed = workspace.observed(names(), token.token.as_ref());
         let goal = AgentGoal {
@@ -143,7 +147,9 @@ impl<S: Store, C: Connector> World<S, C> {
             files.extend(written);
             self.metrics.drift_corrected(DriftKind::File, plan.files.len() as u64);
         }
-        self.settled(agent, session, &token, &plan, &mut files).await?;
+        if !self.settled(agent, session, &token, &plan, &mut files).await? {
+            token.not_written();
+        }
         if policy.first_provisioning && !withheld && plan.warnings.is_empty() && rendered.errors.is_empty() {
             let placement = (id, gateway.id(), agent.gateway_agent_id.clone());
             self.store
@@ -152,7 +158,12 @@ impl<S: Store, C: Connector> World<S, C> {
             self.state().agents.entry(id).or_default().provisioned = true;
         }
         let report = self.agent_report(agent, session, &rendered, &plan, &token, withheld);
-        self.state().agents.entry(id).or_default().files = files;
+        {
+            let mut state = self.state();
+            let memory = state.agents.entry(id).or_default();
+            memory.files = files;
+            memory.files_under = token.token;
+        }
         self.metrics.convergence.converged(ObjectRef::Agent(id));
         Ok((report, token.requeue))
     }
@@ -220,7 +231,8 @@ impl<S: Store, C: Connector> World<S, C> {
         Ok(written)
     }
 
-    /// After the writes: reads the token file back if it was written, and makes a new token the agent's.
+    /// After the writes: reads the token file back if it was written, and makes a new token the agent's. `false` if there is a
+    /// new token that no file holds yet.
     async fn settled(
         &self,
         agent: &AgentSpec,
@@ -228,14 +240,14 @@ impl<S: Store, C: Connector> World<S, C> {
         token: &TokenUse,
         plan: &AgentPlan,
         files: &mut BTreeMap<FileName, RememberedFile>,
-    ) -> Result<(), AgentFailure> {
+    ) -> Result<bool, AgentFailure> {
         let id = agent.row.id;
         let file = session.dialect.token_file();
         let wrote_token = plan
             .files
             .iter()
             .any(|step| step.file == file && step.text.contains(TOKEN_SENTINEL));
-        let Some(secret) = &token.token else { return Ok(()) };
+        let Some(secret) = &token.token else { return Ok(true) };
         if wrote_token {
             let content = session.client.files_get(&agent.gateway_agent_id, file).await?;
             let found = token::extract(&content.text);
@@ -261,7 +273,7 @@ impl<S: Store, C: Connector> World<S, C> {
                 self.metrics.rotated(RotationOutcome::Promoted);
                 Some(promotion.candidate.hash.clone())
             }
-            Some(_) => None,
+            Some(_) => return Ok(false),
             None => token.verified_hash.clone(),
         };
         if let Some(hash) = hash {
@@ -274,7 +286,7 @@ impl<S: Store, C: Connector> World<S, C> {
             memory.minted = None;
             memory.token_file_unchanged_since = None;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn agent_report(

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::model::{FileName, FileStat};
 use crate::plan::ObservedFile;
@@ -41,11 +41,21 @@ pub(super) struct KnownToken {
     pub(super) hash: String,
 }
 
+impl AgentMemory {
+    /// Whether the files were remembered under this token.
+    pub(super) fn is_under(&self, token: Option<&SecretString>) -> bool {
+        let expose = ExposeSecret::expose_secret;
+        self.files_under.as_ref().map(expose) == token.map(expose)
+    }
+}
+
 /// What is remembered of one agent.
 #[derive(Clone, Default)]
 pub(super) struct AgentMemory {
     /// Its files, as last read; empty after any doubt.
     pub(super) files: BTreeMap<FileName, RememberedFile>,
+    /// The token in whose place the sentinel stood when the files were remembered: under another one they say nothing.
+    pub(super) files_under: Option<SecretString>,
     /// Its token, once verified or promoted.
     pub(super) token: Option<KnownToken>,
     /// A token that was minted and is not the agent's yet, with its candidate's hash.

@@ -102,6 +102,11 @@ impl Workspace {
         })
     }
 
+    /// Whether any file was not read again because it is remembered.
+    pub(super) fn relies_on_memory(&self) -> bool {
+        !self.remembered.is_empty()
+    }
+
     /// A workspace of which nothing can be read but what is given.
     pub(super) fn unknown(token_file: TokenFile) -> Self {
         Self {
