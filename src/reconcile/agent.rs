@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::gateway::session_lost;
 use super::goal;
-use super::memory::{Fingerprint, KnownToken, RememberedFile};
+use super::memory::{AgentMemory, Fingerprint, KnownToken, RememberedFile};
 use super::observe::Workspace;
 use super::session::Session;
 use super::spec::{AgentSpec, Excluded, GatewaySpec};
@@ -127,10 +127,9 @@ impl<S: Store, C: Connector> World<S, C> {
         };
         let mut workspace = Workspace::read(session, agent, names(), &memory, false).await?;
         let mut token = self.settle_token(agent, &memory, &workspace, minting).await?;
-        if !same(token.token.as_ref(), memory.files_token.as_ref()) && workspace.has_remembered() {
-            // What is remembered was compared under another token.
-            workspace = Workspace::read(session, agent, names(), &memory, true).await?;
-            token = self.settle_token(agent, &memory, &workspace, minting).await?;
+        if workspace.has_remembered() && !same(token.token.as_ref(), memory.files_token.as_ref()) {
+            // What is remembered as holding its token holds the one before.
+            workspace = Workspace::read(session, agent, names(), &AgentMemory::default(), false).await?;
         }
         let policy = self.policy(gateway, agent, &token);
         let observed = workspace.observed(names(), token.token.as_ref());
@@ -153,7 +152,9 @@ impl<S: Store, C: Connector> World<S, C> {
             files.extend(written);
             self.metrics.drift_corrected(DriftKind::File, plan.files.len() as u64);
         }
-        self.settled(agent, session, &token, &plan, &mut files).await?;
+        if !self.settled(agent, session, &token, &plan, &mut files).await? {
+            token.not_written();
+        }
         if policy.first_provisioning && !withheld && plan.warnings.is_empty() && rendered.errors.is_empty() {
             let placement = (id, gateway.id(), agent.gateway_agent_id.clone());
             self.store
@@ -169,7 +170,9 @@ impl<S: Store, C: Connector> World<S, C> {
             memory.files = if token.token.is_some() { files } else { BTreeMap::new() };
             memory.files_token.clone_from(&token.token);
         }
-        self.metrics.convergence.converged(ObjectRef::Agent(id));
+        if report.obstacle().is_none() {
+            self.metrics.convergence.converged(ObjectRef::Agent(id));
+        }
         Ok((report, token.requeue))
     }
 
@@ -248,7 +251,8 @@ impl<S: Store, C: Connector> World<S, C> {
         Ok(written)
     }
 
-    /// After the writes: reads the token file back if it was written, and makes a new token the agent's.
+    /// After the writes: reads the token file back if it was written, and makes a new token the agent's. `false` if there is a
+    /// new token that no file holds yet.
     async fn settled(
         &self,
         agent: &AgentSpec,
@@ -256,14 +260,14 @@ impl<S: Store, C: Connector> World<S, C> {
         token: &TokenUse,
         plan: &AgentPlan,
         files: &mut BTreeMap<FileName, RememberedFile>,
-    ) -> Result<(), AgentFailure> {
+    ) -> Result<bool, AgentFailure> {
         let id = agent.row.id;
         let file = session.dialect.token_file();
         let wrote_token = plan
             .files
             .iter()
             .any(|step| step.file == file && step.text.contains(TOKEN_SENTINEL));
-        let Some(secret) = &token.token else { return Ok(()) };
+        let Some(secret) = &token.token else { return Ok(true) };
         if wrote_token {
             let content = session.client.files_get(&agent.gateway_agent_id, file).await?;
             let found = token::extract(&content.text);
@@ -289,7 +293,7 @@ impl<S: Store, C: Connector> World<S, C> {
                 self.metrics.rotated(RotationOutcome::Promoted);
                 Some(promotion.candidate.hash.clone())
             }
-            Some(_) => None,
+            Some(_) => return Ok(false),
             None => token.verified_hash.clone(),
         };
         if let Some(hash) = hash {
@@ -302,7 +306,7 @@ impl<S: Store, C: Connector> World<S, C> {
             memory.minted = None;
             memory.token_file_unchanged_since = None;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn agent_report(
