@@ -144,10 +144,11 @@ impl<S: Store, C: Connector> World<S, C> {
         let (client, queue) = (session.client.clone(), self.gateway_queue.clone());
         tokio::spawn(async move {
             let reason = client.closed().await;
-            tracing::warn!(%gateway, restart = reason.restart, reason = %reason.message, "connection ended");
-            if reason.restart {
-                tracing::debug!(%gateway, "the gateway says that it restarts");
+            if reason.ours {
+                // Whoever closed it knows what comes next.
+                return;
             }
+            tracing::warn!(%gateway, restart = reason.restart, reason = %reason.message, "connection ended");
             let pause = if reason.restart {
                 reason.restart_expected.unwrap_or(RESTART_PAUSE)
             } else {
