@@ -57,6 +57,14 @@ impl<S: Store, C: Connector> Reconciler for AgentReconciler<S, C> {
         world.state().parked.remove(key);
         match world.converge_agent(&gateway, &agent, &session).await {
             Ok((report, requeue)) => {
+                if !session.is_settled(&agent.gateway_agent_id, &gateway.roster_digest) {
+                    // The files are done, the roster entry is not: no status before the gateway was seen to hold all of it.
+                    world.await_roster(&gateway, &agent);
+                    return Ok(requeue.map_or(Action::Done, Action::RequeueAfter));
+                }
+                if report.obstacle().is_none() {
+                    world.metrics.convergence.converged(ObjectRef::Agent(*key));
+                }
                 world.report_agent(&agent, report).await?;
                 Ok(requeue.map_or(Action::Done, Action::RequeueAfter))
             }
@@ -170,10 +178,21 @@ impl<S: Store, C: Connector> World<S, C> {
             memory.files = if token.token.is_some() { files } else { BTreeMap::new() };
             memory.files_token.clone_from(&token.token);
         }
-        if report.obstacle().is_none() {
-            self.metrics.convergence.converged(ObjectRef::Agent(id));
-        }
         Ok((report, token.requeue))
+    }
+
+    /// Has the agent looked at again once its gateway's config was.
+    fn await_roster(&self, gateway: &GatewaySpec, agent: &AgentSpec) {
+        let id = agent.row.id;
+        self.state().parked.insert(id);
+        // The gateway may have been looked at since the session was taken out: then nobody would come back for the agent.
+        let settled = self
+            .sessions
+            .get(gateway.id())
+            .is_some_and(|session| session.is_settled(&agent.gateway_agent_id, &gateway.roster_digest));
+        if settled && self.state().parked.remove(&id) {
+            self.agent_queue.add(id, Priority::Change);
+        }
     }
 
     fn policy(&self, gateway: &GatewaySpec, agent: &AgentSpec, token: &TokenUse) -> FilePolicy {
