@@ -158,33 +158,20 @@ impl<S: Store, C: Connector> World<S, C> {
             .into_iter()
             .map(|snapshot| spec::derive(snapshot, &environment, revision))
             .collect();
-        let changed: Vec<_> = specs.iter().flat_map(changed_digests).collect();
-        let generations: HashMap<_, _> = if changed.is_empty() {
-            HashMap::new()
-        } else {
-            self.store
-                .record_generations(&self.fence, &changed)
-                .await?
-                .into_iter()
-                .collect()
-        };
-        for spec in &mut specs {
-            if let Some(&generation) = generations.get(&ObjectRef::Gateway(spec.id())) {
-                spec.generation = generation;
-            }
-            for agent in &mut spec.agents {
-                if let Some(&generation) = generations.get(&ObjectRef::Agent(agent.row.id)) {
-                    Arc::make_mut(agent).generation = generation;
-                }
-            }
-        }
+        let changed: Vec<_> = specs.iter_mut().flat_map(count_changes).collect();
+        let mut replaced = Vec::new();
         for spec in specs {
             let spec = Arc::new(spec);
             let old = self.cache.insert(Arc::clone(&spec));
             self.enqueue_changes(&spec, old.as_deref(), source);
-            if let Some(old) = old {
-                self.report_vanished(&old).await?;
-            }
+            replaced.extend(old);
+        }
+        // Behind the queue's back: what changed need not wait for the count. If it fails, the next load counts again.
+        if !changed.is_empty() {
+            self.store.record_generations(&self.fence, &changed).await?;
+        }
+        for old in replaced {
+            self.report_vanished(&old).await?;
         }
         Ok(())
     }
@@ -305,15 +292,21 @@ impl<S: Store, C: Connector> World<S, C> {
     }
 }
 
-/// The digests of a gateway and its agents that differ from the recorded ones.
-fn changed_digests(spec: &GatewaySpec) -> Vec<(ObjectRef, GatewayId, String)> {
+/// Gives a gateway and its agents a new generation where their digests differ from the recorded ones, and returns those
+/// digests, to be recorded. Nobody else counts while the lease is held, so the numbers are known before they are stored.
+fn count_changes(spec: &mut GatewaySpec) -> Vec<(ObjectRef, GatewayId, String)> {
     let id = spec.id();
-    let own = (spec.snapshot.record.spec_digest.as_ref() != Some(&spec.digest))
-        .then(|| (ObjectRef::Gateway(id), id, spec.digest.clone()));
-    let agents = spec
-        .agents
-        .iter()
-        .filter(|agent| agent.record.spec_digest.as_ref() != Some(&agent.digest))
-        .map(|agent| (ObjectRef::Agent(agent.row.id), id, agent.digest.clone()));
-    own.into_iter().chain(agents).collect()
+    let mut changed = Vec::new();
+    if spec.snapshot.record.spec_digest.as_ref() != Some(&spec.digest) {
+        spec.generation += 1;
+        changed.push((ObjectRef::Gateway(id), id, spec.digest.clone()));
+    }
+    for agent in &mut spec.agents {
+        if agent.record.spec_digest.as_ref() != Some(&agent.digest) {
+            let agent = Arc::make_mut(agent);
+            agent.generation += 1;
+            changed.push((ObjectRef::Agent(agent.row.id), id, agent.digest.clone()));
+        }
+    }
+    changed
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use futures::future::try_join_all;
+use futures::future::{try_join, try_join_all};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::memory::{AgentMemory, Fingerprint, RememberedFile};
@@ -48,47 +48,47 @@ impl Workspace {
     ) -> Result<Self, GatewayError> {
         let id = &agent.gateway_agent_id;
         let dialect = &session.dialect;
-        let listed: BTreeMap<_, _> = session
-            .client
-            .files_list(id)
-            .await?
-            .into_iter()
-            .map(|stat| (stat.name.clone(), stat))
-            .collect();
         let token_file = dialect.token_file();
         let mut wanted: Vec<_> = files.filter(|file| dialect.has_file(*file)).collect();
         if !wanted.contains(&token_file) {
             wanted.push(token_file);
         }
+        let get = async |file| {
+            let content = session.client.files_get(id, file).await?;
+            Ok::<_, GatewayError>((file, content))
+        };
+        // What is never listed is read in any case, and need not wait for the list.
+        let (unlisted, wanted): (Vec<_>, Vec<_>) = wanted
+            .into_iter()
+            .partition(|file| dialect.unlisted_files.contains(file));
+        let unlisted = try_join_all(unlisted.into_iter().map(get));
+        let (listed, unlisted) = try_join(session.client.files_list(id), unlisted).await?;
+        let listed: BTreeMap<_, _> = listed.into_iter().map(|stat| (stat.name.clone(), stat)).collect();
         let mut remembered = BTreeMap::new();
         let mut to_read = Vec::new();
         for file in wanted {
-            if !dialect.unlisted_files.contains(&file) {
-                let Some(stat) = listed.get(file.as_str()).filter(|stat| !stat.missing) else {
-                    continue;
-                };
-                if !force && belongs_to_the_agent(file, agent) {
-                    continue;
-                }
-                let known = memory
-                    .files
-                    .get(&file)
-                    .filter(|known| Fingerprint::of(stat) == Some(known.fingerprint));
-                let token_known = file != token_file || memory.token.is_some();
-                if let (false, true, Some(known)) = (force, token_known, known) {
-                    remembered.insert(file, known.clone());
-                    continue;
-                }
+            let Some(stat) = listed.get(file.as_str()).filter(|stat| !stat.missing) else {
+                continue;
+            };
+            if !force && belongs_to_the_agent(file, agent) {
+                continue;
+            }
+            let known = memory
+                .files
+                .get(&file)
+                .filter(|known| Fingerprint::of(stat) == Some(known.fingerprint));
+            let token_known = file != token_file || memory.token.is_some();
+            if let (false, true, Some(known)) = (force, token_known, known) {
+                remembered.insert(file, known.clone());
+                continue;
             }
             to_read.push(file);
         }
-        let read: BTreeMap<_, _> = try_join_all(to_read.into_iter().map(async |file| {
-            let content = session.client.files_get(id, file).await?;
-            Ok::<_, GatewayError>((file, content))
-        }))
-        .await?
-        .into_iter()
-        .collect();
+        let read: BTreeMap<_, _> = try_join_all(to_read.into_iter().map(get))
+            .await?
+            .into_iter()
+            .chain(unlisted)
+            .collect();
         let token_file = match (read.get(&token_file), remembered.contains_key(&token_file)) {
             (Some(content), _) if !content.missing => TokenFile::Read {
                 extracted: token::extract(&content.text),

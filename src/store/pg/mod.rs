@@ -27,6 +27,9 @@ pub use migrate::Migrated;
 
 use super::StoreError;
 
+/// How long after its last use a connection is taken to be alive. One that is not fails its call, which is tried again.
+const TRUSTED_FOR: Duration = Duration::from_secs(1);
+
 /// How the database is talked to. The defaults suit a controller with its database on the same network.
 #[derive(Clone, Debug)]
 pub struct PgOptions {
@@ -106,6 +109,16 @@ impl PgStore {
                 .max_connections(connections)
                 .acquire_timeout(options.connect_timeout)
                 .idle_timeout(Duration::from_mins(10))
+                // Asking a connection that was in use a moment ago whether it is alive costs a round trip and tells nothing.
+                .test_before_acquire(false)
+                .before_acquire(|connection, seen| {
+                    Box::pin(async move {
+                        if seen.idle_for > TRUSTED_FOR {
+                            connection.ping().await?;
+                        }
+                        Ok(true)
+                    })
+                })
                 .connect_lazy_with(connect.clone())
         };
         Ok(Self {
