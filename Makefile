@@ -29,7 +29,7 @@ demo: ## Postgres, a gateway, two boards, six agents: watch them converge; Ctrl-
 .PHONY: lint
 lint: ## Formatting, clippy, documentation, licences: without running anything
 	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked -- -D warnings
 	$(CARGO) clippy --locked --all-targets --features sim -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --features sim
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --locked check; else echo "cargo-deny is not installed: licences and advisories are not checked"; fi

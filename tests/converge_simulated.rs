@@ -3,8 +3,6 @@
 
 mod support;
 
-use std::time::Duration;
-
 use openclaw_controller::sim::{SimDialect, SimGateway};
 use support::{Controller, Database, Options, PATIENCE, eventually};
 
@@ -40,9 +38,6 @@ async fn an_inserted_agent_reaches_the_gateway_and_an_edit_follows() {
             "{dialect:?} restarted {} times",
             gateway.restarts()
         );
-        let writes = gateway.writes();
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        assert_eq!(gateway.writes(), writes);
         controller.stop().await;
         server.shutdown();
     }

@@ -93,6 +93,18 @@ enum Command {
     Demo(demo::DemoArguments),
 }
 
+impl Command {
+    /// What is logged if nobody says otherwise, where it is not the usual.
+    fn usual_log(&self) -> Option<&'static str> {
+        match self {
+            // It shows by itself what happens; a log in between would hide it.
+            #[cfg(feature = "sim")]
+            Self::Demo(_) if std::env::var_os("RUST_LOG").is_none() => Some("warn"),
+            _ => None,
+        }
+    }
+}
+
 const RUN_HELP: &str = "\
 Examples:
   openclaw-controller run --base-url https://mission.example
@@ -137,7 +149,7 @@ Ctrl-C ends everything that was started and removes it.";
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let outcome = telemetry::init(cli.log_format, cli.log.as_deref())
+    let outcome = telemetry::init(cli.log_format, cli.log.as_deref().or(cli.command.usual_log()))
         .map_err(anyhow::Error::from)
         .and_then(|()| {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -29,6 +29,8 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 /// Why a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloseReason {
+    /// Whether it was closed by [`Client::close`](super::Client::close), or by dropping the last handle.
+    pub ours: bool,
     /// Whether the gateway said that it restarts (event `shutdown`, or close code 1012).
     pub restart: bool,
     /// How long the gateway expects to be away, if it said so.
@@ -40,8 +42,17 @@ pub struct CloseReason {
 }
 
 impl CloseReason {
+    /// This side closed the connection.
+    fn closed_here() -> Self {
+        Self {
+            ours: true,
+            ..Self::new(ErrorClass::ConnectionClosed, "the connection was closed on this side")
+        }
+    }
+
     pub(super) fn new(class: ErrorClass, message: impl AsRef<str>) -> Self {
         Self {
+            ours: false,
             restart: false,
             restart_expected: None,
             message: clean(message.as_ref()),
@@ -198,7 +209,7 @@ pub(super) async fn drive<S>(
     let reason = tokio::select! {
         reason = read(&mut source, core, idle) => reason,
         reason = write(&mut sink, core, outgoing) => reason,
-        () = cancel.cancelled() => CloseReason::new(ErrorClass::ConnectionClosed, "the connection was closed on this side"),
+        () = cancel.cancelled() => CloseReason::closed_here(),
     };
     tracing::debug!(gateway = %core.gateway, reason = %reason.message, restart = reason.restart, "connection ended");
     core.shut(&reason);
@@ -261,7 +272,7 @@ where
             return broken(&error);
         }
     }
-    CloseReason::new(ErrorClass::ConnectionClosed, "the connection was closed on this side")
+    CloseReason::closed_here()
 }
 
 /// What the event `shutdown` says.

@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::gateway::session_lost;
 use super::goal;
-use super::memory::{Fingerprint, KnownToken, RememberedFile};
+use super::memory::{AgentMemory, Fingerprint, KnownToken, RememberedFile};
 use super::observe::Workspace;
 use super::session::Session;
 use super::spec::{AgentSpec, Excluded, GatewaySpec};
@@ -57,6 +57,14 @@ impl<S: Store, C: Connector> Reconciler for AgentReconciler<S, C> {
         world.state().parked.remove(key);
         match world.converge_agent(&gateway, &agent, &session).await {
             Ok((report, requeue)) => {
+                if !session.is_settled(&agent.gateway_agent_id, &gateway.roster_digest) {
+                    // The files are done, the roster entry is not: no status before the gateway was seen to hold all of it.
+                    world.await_roster(&gateway, &agent);
+                    return Ok(requeue.map_or(Action::Done, Action::RequeueAfter));
+                }
+                if report.obstacle().is_none() {
+                    world.metrics.convergence.converged(ObjectRef::Agent(*key));
+                }
                 world.report_agent(&agent, report).await?;
                 Ok(requeue.map_or(Action::Done, Action::RequeueAfter))
             }
@@ -127,10 +135,9 @@ impl<S: Store, C: Connector> World<S, C> {
         };
         let mut workspace = Workspace::read(session, agent, names(), &memory, false).await?;
         let mut token = self.settle_token(agent, &memory, &workspace, minting).await?;
-        if !same(token.token.as_ref(), memory.files_token.as_ref()) && workspace.has_remembered() {
-            // What is remembered was compared under another token.
-            workspace = Workspace::read(session, agent, names(), &memory, true).await?;
-            token = self.settle_token(agent, &memory, &workspace, minting).await?;
+        if workspace.has_remembered() && !same(token.token.as_ref(), memory.files_token.as_ref()) {
+            // What is remembered as holding its token holds the one before.
+            workspace = Workspace::read(session, agent, names(), &AgentMemory::default(), false).await?;
         }
         let policy = self.policy(gateway, agent, &token);
         let observed = workspace.observed(names(), token.token.as_ref());
@@ -153,7 +160,9 @@ impl<S: Store, C: Connector> World<S, C> {
             files.extend(written);
             self.metrics.drift_corrected(DriftKind::File, plan.files.len() as u64);
         }
-        self.settled(agent, session, &token, &plan, &mut files).await?;
+        if !self.settled(agent, session, &token, &plan, &mut files).await? {
+            token.not_written();
+        }
         if policy.first_provisioning && !withheld && plan.warnings.is_empty() && rendered.errors.is_empty() {
             let placement = (id, gateway.id(), agent.gateway_agent_id.clone());
             self.store
@@ -169,8 +178,21 @@ impl<S: Store, C: Connector> World<S, C> {
             memory.files = if token.token.is_some() { files } else { BTreeMap::new() };
             memory.files_token.clone_from(&token.token);
         }
-        self.metrics.convergence.converged(ObjectRef::Agent(id));
         Ok((report, token.requeue))
+    }
+
+    /// Has the agent looked at again once its gateway's config was.
+    fn await_roster(&self, gateway: &GatewaySpec, agent: &AgentSpec) {
+        let id = agent.row.id;
+        self.state().parked.insert(id);
+        // The gateway may have been looked at since the session was taken out: then nobody would come back for the agent.
+        let settled = self
+            .sessions
+            .get(gateway.id())
+            .is_some_and(|session| session.is_settled(&agent.gateway_agent_id, &gateway.roster_digest));
+        if settled && self.state().parked.remove(&id) {
+            self.agent_queue.add(id, Priority::Change);
+        }
     }
 
     fn policy(&self, gateway: &GatewaySpec, agent: &AgentSpec, token: &TokenUse) -> FilePolicy {
@@ -248,7 +270,8 @@ impl<S: Store, C: Connector> World<S, C> {
         Ok(written)
     }
 
-    /// After the writes: reads the token file back if it was written, and makes a new token the agent's.
+    /// After the writes: reads the token file back if it was written, and makes a new token the agent's. `false` if there is a
+    /// new token that no file holds yet.
     async fn settled(
         &self,
         agent: &AgentSpec,
@@ -256,14 +279,14 @@ impl<S: Store, C: Connector> World<S, C> {
         token: &TokenUse,
         plan: &AgentPlan,
         files: &mut BTreeMap<FileName, RememberedFile>,
-    ) -> Result<(), AgentFailure> {
+    ) -> Result<bool, AgentFailure> {
         let id = agent.row.id;
         let file = session.dialect.token_file();
         let wrote_token = plan
             .files
             .iter()
             .any(|step| step.file == file && step.text.contains(TOKEN_SENTINEL));
-        let Some(secret) = &token.token else { return Ok(()) };
+        let Some(secret) = &token.token else { return Ok(true) };
         if wrote_token {
             let content = session.client.files_get(&agent.gateway_agent_id, file).await?;
             let found = token::extract(&content.text);
@@ -289,7 +312,7 @@ impl<S: Store, C: Connector> World<S, C> {
                 self.metrics.rotated(RotationOutcome::Promoted);
                 Some(promotion.candidate.hash.clone())
             }
-            Some(_) => None,
+            Some(_) => return Ok(false),
             None => token.verified_hash.clone(),
         };
         if let Some(hash) = hash {
@@ -302,7 +325,7 @@ impl<S: Store, C: Connector> World<S, C> {
             memory.minted = None;
             memory.token_file_unchanged_since = None;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn agent_report(

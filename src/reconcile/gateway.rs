@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::goal;
-use super::session::Session;
+use super::session::{SeenRoster, Session};
 use super::spec::{AgentSpec, GatewaySpec};
 use super::status::{GatewayFailure, GatewayOutcome};
 use super::world::World;
@@ -84,7 +84,7 @@ impl<S: Store, C: Connector> World<S, C> {
         let mut plan = plan_gateway(&goal.gateway, &config, &session.dialect);
         self.record_adopted(spec, &config).await?;
         // Whatever becomes of the patch, agents that are in the roster already can have their files.
-        self.sessions.set_registered(id, registered(&goal.gateway, &config));
+        self.sessions.set_roster(id, seen(spec, &goal.gateway, &config, &plan));
         if plan.patch.is_some() {
             if plan.effect() != Effect::Restart {
                 self.unpark(spec);
@@ -97,9 +97,9 @@ impl<S: Store, C: Connector> World<S, C> {
                 .await
                 .map_err(|error| self.config_failure(spec, error))?;
             goal = goal::gateway(spec, &session.dialect, &self.state().refused_heartbeats);
-            self.sessions.set_registered(id, registered(&goal.gateway, &config));
             let applied = plan;
             plan = plan_gateway(&goal.gateway, &config, &session.dialect);
+            self.sessions.set_roster(id, seen(spec, &goal.gateway, &config, &plan));
             let repeated: Vec<_> = plan.steps.iter().filter(|step| applied.steps.contains(step)).collect();
             if !repeated.is_empty() {
                 return Err(GatewayFailure::not_kept(id, repeated.len(), &repeated[0].change));
@@ -144,10 +144,11 @@ impl<S: Store, C: Connector> World<S, C> {
         let (client, queue) = (session.client.clone(), self.gateway_queue.clone());
         tokio::spawn(async move {
             let reason = client.closed().await;
-            tracing::warn!(%gateway, restart = reason.restart, reason = %reason.message, "connection ended");
-            if reason.restart {
-                tracing::debug!(%gateway, "the gateway says that it restarts");
+            if reason.ours {
+                // Whoever closed it knows what comes next.
+                return;
             }
+            tracing::warn!(%gateway, restart = reason.restart, reason = %reason.message, "connection ended");
             let pause = if reason.restart {
                 reason.restart_expected.unwrap_or(RESTART_PAUSE)
             } else {
@@ -357,9 +358,10 @@ fn count(plan: &GatewayPlan, report: impl Fn(DriftKind, u64)) {
     }
 }
 
-/// The agents whose files may be looked at: in the roster with the workspace that they should have.
-fn registered(goal: &GatewayGoal, config: &ObservedConfig) -> HashSet<GatewayAgentId> {
-    goal.roster
+/// What a config shows of the agents, given what is still to be changed in it.
+fn seen(spec: &GatewaySpec, goal: &GatewayGoal, config: &ObservedConfig, plan: &GatewayPlan) -> SeenRoster {
+    let registered = goal
+        .roster
         .iter()
         .filter(|want| {
             config
@@ -367,7 +369,19 @@ fn registered(goal: &GatewayGoal, config: &ObservedConfig) -> HashSet<GatewayAge
                 .is_some_and(|have| have.workspace.as_ref() == Some(&want.workspace))
         })
         .map(|want| want.id.clone())
-        .collect()
+        .collect();
+    let pending = plan.steps.iter().filter_map(|step| match &step.change {
+        ConfigChange::AddAgent { id, .. }
+        | ConfigChange::SetName { id, .. }
+        | ConfigChange::SetWorkspace { id, .. }
+        | ConfigChange::SetHeartbeat { id, .. } => Some(id.clone()),
+        ConfigChange::SetOwnership | ConfigChange::SetExecHost | ConfigChange::SetVisibility { .. } => None,
+    });
+    SeenRoster {
+        digest: spec.roster_digest.clone(),
+        registered,
+        pending: pending.collect(),
+    }
 }
 
 /// The agent that a validation issue is about: `agents.entries.<id>.…`, or `agents.list.<index>.…` with the index counted in

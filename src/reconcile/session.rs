@@ -8,6 +8,17 @@ use secrecy::ExposeSecret;
 use crate::gateway::{Client, Target};
 use crate::model::{Dialect, GatewayAgentId, GatewayId};
 
+/// What was last seen of a gateway's roster; nothing until the gateway reconciler has seen its config.
+#[derive(Default)]
+pub(super) struct SeenRoster {
+    /// The digest of the spec that it was compared with.
+    pub(super) digest: String,
+    /// The agents in it whose workspace is as desired.
+    pub(super) registered: HashSet<GatewayAgentId>,
+    /// Of those, the ones of which something else is still to be changed.
+    pub(super) pending: HashSet<GatewayAgentId>,
+}
+
 /// A connection to a gateway.
 #[derive(Clone)]
 pub(super) struct Session {
@@ -17,8 +28,8 @@ pub(super) struct Session {
     pub(super) dialect: Arc<Dialect>,
     /// To what, and as whom, the connection was made: another target needs another connection.
     target: Arc<Target>,
-    /// The agents that are in the roster as desired; empty until the gateway reconciler has seen its config.
-    registered: Arc<HashSet<GatewayAgentId>>,
+    /// What was last seen of the roster.
+    roster: Arc<SeenRoster>,
 }
 
 impl Session {
@@ -28,13 +39,18 @@ impl Session {
             client,
             dialect: Arc::new(dialect),
             target: Arc::new(target),
-            registered: Arc::default(),
+            roster: Arc::default(),
         }
     }
 
-    /// Whether the agent is in the roster as desired.
+    /// Whether the agent is in the roster with the workspace that it should have: its files can be looked at.
     pub(super) fn is_registered(&self, agent: &GatewayAgentId) -> bool {
-        self.registered.contains(agent)
+        self.roster.registered.contains(agent)
+    }
+
+    /// Whether the roster was seen to hold all that the spec with this digest says of the agent.
+    pub(super) fn is_settled(&self, agent: &GatewayAgentId, roster_digest: &str) -> bool {
+        self.roster.digest == roster_digest && self.is_registered(agent) && !self.roster.pending.contains(agent)
     }
 
     /// Whether this connection serves for that target.
@@ -77,10 +93,10 @@ impl Sessions {
         }
     }
 
-    /// Records which agents were seen in the roster as desired.
-    pub(super) fn set_registered(&self, gateway: GatewayId, agents: HashSet<GatewayAgentId>) {
+    /// Records what was seen of the roster.
+    pub(super) fn set_roster(&self, gateway: GatewayId, roster: SeenRoster) {
         if let Some(session) = self.lock().get_mut(&gateway) {
-            session.registered = Arc::new(agents);
+            session.roster = Arc::new(roster);
         }
     }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::model::{
-    AgentId, AgentRecord, AgentRole, AgentRow, Board, GatewayAgentId, GatewayId, GatewaySnapshot, JsonColumn,
+    AgentId, AgentRecord, AgentRole, AgentRow, Board, BoardId, GatewayAgentId, GatewayId, GatewaySnapshot, JsonColumn,
     session_key, workspace_path,
 };
 
@@ -146,17 +146,12 @@ pub(super) fn derive(mut snapshot: GatewaySnapshot, environment: &str, revision:
     let rows = std::mem::take(&mut snapshot.agents);
     let mut records = std::mem::take(&mut snapshot.agent_records);
     let mut taken = HashSet::new();
+    let common = Common::of(&snapshot, environment, revision);
     let agents: Vec<_> = rows
         .into_iter()
         .map(|row| {
-            Arc::new(derive_agent(
-                &snapshot,
-                row,
-                &mut records,
-                &mut taken,
-                environment,
-                revision,
-            ))
+            let record = records.remove(&row.id).unwrap_or_default();
+            Arc::new(derive_agent(&common, row, record, &mut taken))
         })
         .collect();
     let roster: Vec<_> = agents
@@ -190,14 +185,41 @@ pub(super) fn derive(mut snapshot: GatewaySnapshot, environment: &str, revision:
     }
 }
 
-fn derive_agent(
-    snapshot: &GatewaySnapshot,
-    row: AgentRow,
-    records: &mut HashMap<AgentId, AgentRecord>,
-    taken: &mut HashSet<GatewayAgentId>,
-    environment: &str,
+/// What many agents of a gateway share, digested once.
+struct Common<'a> {
+    snapshot: &'a GatewaySnapshot,
+    /// Digest of what all of them depend on.
+    environment: String,
+    /// Digests of their boards.
+    boards: HashMap<BoardId, String>,
     revision: u64,
+}
+
+impl<'a> Common<'a> {
+    fn of(snapshot: &'a GatewaySnapshot, environment: &str, revision: u64) -> Self {
+        let gateway = &snapshot.gateway;
+        let boards = snapshot.boards.values();
+        Self {
+            snapshot,
+            environment: digest(&json!([
+                environment,
+                gateway.id,
+                gateway.workspace_root,
+                snapshot.owner
+            ])),
+            boards: boards.map(|board| (board.id, digest(&json!(board)))).collect(),
+            revision,
+        }
+    }
+}
+
+fn derive_agent(
+    common: &Common<'_>,
+    row: AgentRow,
+    record: AgentRecord,
+    taken: &mut HashSet<GatewayAgentId>,
 ) -> AgentSpec {
+    let snapshot = common.snapshot;
     let gateway = &snapshot.gateway;
     let role = row.role();
     let gateway_agent_id = row.gateway_agent_id(gateway.id);
@@ -219,12 +241,9 @@ fn derive_agent(
         None
     };
     let digest = digest(&json!([
-        environment,
-        gateway.id,
-        gateway.workspace_root,
-        snapshot.owner,
-        board,
+        common.environment,
         row.board_id,
+        row.board_id.and_then(|id| common.boards.get(&id)),
         row.name,
         row.is_board_lead,
         column(&row.heartbeat_config),
@@ -234,7 +253,6 @@ fn derive_agent(
         row.delete_requested_at.is_some(),
         excluded.map(Excluded::reason),
     ]));
-    let record = records.remove(&row.id).unwrap_or_default();
     AgentSpec {
         session_key: session_key(&gateway_agent_id),
         workspace: workspace.unwrap_or_default(),
@@ -244,7 +262,7 @@ fn derive_agent(
         excluded,
         record,
         digest,
-        revision,
+        revision: common.revision,
         row,
     }
 }
@@ -275,7 +293,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::model::{BoardId, GatewayRecord, GatewayRow, User};
+    use crate::model::{GatewayRecord, GatewayRow, User};
 
     const GATEWAY: GatewayId = GatewayId(Uuid::from_u128(1));
 

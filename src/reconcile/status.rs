@@ -97,7 +97,7 @@ impl AgentReport {
     }
 
     /// The first finding that keeps the agent from being ready.
-    fn obstacle(&self) -> Option<&Finding> {
+    pub(super) fn obstacle(&self) -> Option<&Finding> {
         self.findings.iter().find(|(kind, status, ..)| match kind {
             ConditionType::Paused => *status == ConditionStatus::True,
             _ => *status != ConditionStatus::True,

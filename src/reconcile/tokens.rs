@@ -70,6 +70,13 @@ impl TokenUse {
         }
     }
 
+    /// The token is a new one, and the file that is to hold it was not written.
+    pub(super) fn not_written(&mut self) {
+        self.status = ConditionStatus::False;
+        self.reason = "NotWritten";
+        self.message = "a new token was made, and the file that holds the token could not be written yet".into();
+    }
+
     /// Something is wrong with the token: files are compared with what was found and none that holds a token is written.
     fn invalid(reason: &'static str, message: String, requeue: Option<Duration>) -> Self {
         Self {

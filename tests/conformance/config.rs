@@ -266,10 +266,10 @@ pub(crate) async fn channel_visibility_restarts_old_gateways_once(env: &Env) {
 
     let watcher = env.client().await;
     let result = env.patch(&patch(key)).await;
-    // The oldest is gone before it has answered.
+    // The oldest is gone before it has answered; 2026.7.1 is where the machine is busy.
     match result {
         Err(error) => {
-            assert_eq!(env.dialect, SimDialect::V2026_4_29, "{error}");
+            assert!(restarts, "{error}");
             assert!(error.outcome_unknown(), "{error}");
         }
         Ok(outcome) => assert!(!outcome.noop),

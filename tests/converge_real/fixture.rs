@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
+use chrono::{Timelike, Utc};
 use openclaw_controller::lab::{self, RealGateway};
 use openclaw_controller::model::{AgentId, BoardId, GatewayId};
 use openclaw_controller::token;
@@ -87,6 +88,13 @@ impl Agent {
     }
 }
 
+/// Half an hour that is far away. Agents' heartbeats are spread over their ten minutes, so some would begin a run during a
+/// story; without model credentials it fails, and an old gateway answers nobody for a minute meanwhile.
+fn not_now() -> Value {
+    let hour = (Utc::now().hour() + 10) % 24;
+    json!({"start": format!("{hour:02}:00"), "end": format!("{hour:02}:30"), "timezone": "UTC"})
+}
+
 /// A gateway and a database with a fleet.
 pub(crate) struct Fixture {
     // Dropped first: it ends the processes that write below the directories.
@@ -118,6 +126,7 @@ impl Fixture {
             "gateway": {"mode": "local", "bind": "loopback"},
             "logging": {"file": state.join("openclaw.log")},
             "messages": {"responsePrefix": "[operator]"},
+            "agents": {"defaults": {"heartbeat": {"activeHours": not_now()}}},
             "channels": {"defaults": {(shape.visibility()): {"showOk": true}}},
         });
         fs::write(state.join("state/openclaw.json"), config.to_string()).unwrap();

@@ -198,6 +198,8 @@ async fn adoption(fixture: &mut Fixture, controller: &Running) -> Agent {
     let agent = fixture.row_of_existing(id, "Robin", &hash).await;
     fixture.database.agent_ready(agent.row).await;
     fixture.entry_becomes(&agent.id, |entry| entry["name"] == "Robin").await;
+    // The config is there before the gateway answers.
+    controller.resyncs(1, fixture.fleet().len()).await;
     let page = controller.page("/metrics").await;
     assert_eq!(calls(&page, "config.patch") - patches, 1, "one patch");
     assert_eq!(fixture.entry(&agent.id).await.unwrap()["heartbeat"]["every"], "10m");

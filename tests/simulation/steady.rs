@@ -5,6 +5,7 @@ use std::time::Duration;
 use openclaw_controller::render::TemplateSet;
 use openclaw_controller::sim::{Fault, SimDialect};
 use openclaw_controller::store::WriteFault;
+use openclaw_controller::token::{self, HashFormat};
 use tokio::time::{Instant, sleep};
 
 use crate::fleet::{RESYNC, Replica, World};
@@ -162,6 +163,33 @@ fn a_status_whose_write_was_not_answered_is_written_again() {
         converge_after(&world, "write_agent_status").await;
         replica.stop().await;
     });
+}
+
+#[test]
+fn a_hash_that_somebody_else_replaced_gets_its_token_into_the_file_although_no_file_has_changed() {
+    for dialect in SimDialect::ALL {
+        simulate(async {
+            let mut world = World::new(TemplateSet::builtin());
+            let id = world.add_gateway(dialect);
+            let board = world.add_board(Some(id));
+            let agents = [
+                world.add_existing_worker(0, board),
+                world.add_agent(id, Some(board), false),
+            ];
+            let replica = world.start(1);
+            converge(&world, BOUND).await;
+            for hash in [None, token::hash(&token::mint(), HashFormat::Pbkdf2OneRound).ok()] {
+                for agent in agents {
+                    world.store.edit_agent(agent, |row| row.token_hash.clone_from(&hash));
+                }
+                // A mismatch is repaired once hash and file have stood still for 60 s.
+                converge(&world, token::STABLE_FOR + BOUND).await;
+                sleep(Duration::from_secs(5)).await;
+                rest(&world, &replica).await;
+            }
+            replica.stop().await;
+        });
+    }
 }
 
 /// Waits until the next write, which must be this one, was made, and then until the promise holds again.

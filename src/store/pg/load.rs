@@ -26,7 +26,8 @@ impl PgStore {
         let mut session = self.session().await?;
         let mut tx = self.begin_read(&mut session).await?;
         let rows = sqlx::query(
-            "SELECT r.* FROM openclaw_controller.gateway_records r
+            "SELECT r.gateway_id, r.generation, r.spec_digest, r.conditions::text AS conditions, r.server_version, r.protocol
+               FROM openclaw_controller.gateway_records r
               WHERE NOT EXISTS (SELECT FROM gateways g WHERE g.id = r.gateway_id)",
         )
         .fetch_all(&mut *tx)

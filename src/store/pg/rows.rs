@@ -5,7 +5,6 @@
 
 use sqlx::Row;
 use sqlx::postgres::PgRow;
-use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::errors::About;
@@ -22,7 +21,7 @@ pub(super) const GATEWAYS: &str = "
            CASE WHEN g.created_at IS NULL THEN '0001-01-01'
                 ELSE least(greatest(g.created_at, '0001-01-01'), '9999-12-31') END AS created_at,
            u.id AS user_id, u.email, u.name AS user_name, u.preferred_name, u.pronouns, u.timezone, u.notes, u.context,
-           coalesce(r.generation, 0) AS generation, r.spec_digest, r.conditions, r.server_version, r.protocol
+           coalesce(r.generation, 0) AS generation, r.spec_digest, r.conditions::text AS conditions, r.server_version, r.protocol
       FROM gateways g
       LEFT JOIN LATERAL (
             SELECT m.user_id FROM organization_members m
@@ -96,7 +95,8 @@ macro_rules! agent_records {
     ($from:literal) => {
         concat!(
             "
-    SELECT r.agent_id, r.generation, r.spec_digest, r.conditions, r.placement_gateway_id, r.placement_agent_id,
+    SELECT r.agent_id, r.generation, r.spec_digest, r.conditions::text AS conditions,
+           r.placement_gateway_id, r.placement_agent_id,
            r.registering_since, r.first_provisioned_at,
            coalesce(r.placement_gateway_id, r.home_gateway_id) AS last_gateway_id
       FROM ",
@@ -243,11 +243,10 @@ pub(super) fn agent_record(row: &PgRow) -> Result<(AgentId, Option<GatewayId>, A
 
 /// Conditions; those that another version of this program wrote and this one cannot read are written anew.
 fn conditions(row: &PgRow) -> Result<Conditions, sqlx::Error> {
-    match row.try_get::<Option<Json<Conditions>>, _>("conditions") {
-        Ok(json) => Ok(json.map(|json| json.0).unwrap_or_default()),
-        Err(sqlx::Error::ColumnDecode { .. }) => Ok(Conditions::default()),
-        Err(error) => Err(error),
-    }
+    let json: Option<String> = row.try_get("conditions")?;
+    Ok(json
+        .and_then(|json| serde_json::from_str(&json).ok())
+        .unwrap_or_default())
 }
 
 /// A `json` column that was read as text.
