@@ -9,29 +9,31 @@
 //! until the file on the gateway's disk holds the new text, until the controller has read it back, and until the status says
 //! so. Bare is what has to be asked of the gateway for it: one `agents.files.list`, one `agents.files.set`.
 //!
-//! Everything is printed: each sample, the medians, the ratios. Exits with an error if a ratio misses its target. With `RUST_LOG`
-//! set, the controller logs, for finding out where time goes.
+//! Everything is printed: each sample, the medians, the ratios. Exits with an error if a ratio misses its target.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
+
+#[path = "convergence/edits.rs"]
+mod edits;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use edits::Edits;
 use futures::{StreamExt, TryStreamExt};
 use openclaw_controller::gateway::{Client, Connector, DeviceIdentity, RpcMetrics, Target, WebSocketConnector};
 use openclaw_controller::lab::{self, RealGateway};
 use openclaw_controller::model::{AgentId, FileName, GatewayAgentId, GatewayId};
-use openclaw_controller::telemetry::{self, LogFormat};
 use serde_json::{Map, Value, json};
 use sqlx::{AssertSqlSafe, Row};
 use support::{Controller, Database, Options};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
@@ -45,8 +47,6 @@ const AGENTS_PER_BOARD: usize = 25;
 const IN_FLIGHT: usize = 8;
 /// How long anything may take before the benchmark gives up; a patch alone can take minutes where the roster is large.
 const PATIENCE: Duration = Duration::from_mins(10);
-/// How often the disk is looked at. Short against the calls that are measured (tens of milliseconds).
-const DISK_POLL: Duration = Duration::from_micros(200);
 
 /// Convergence against the bare minimal calls, on real gateways.
 #[derive(Parser)]
@@ -74,9 +74,6 @@ fn main() -> Result<ExitCode> {
         arguments.rounds > 0 && arguments.agents > 1,
         "give at least one round and two agents"
     );
-    if std::env::var_os("RUST_LOG").is_some() {
-        telemetry::init(LogFormat::Auto, None)?;
-    }
     let met = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?
@@ -90,9 +87,10 @@ async fn run(arguments: &Arguments) -> Result<bool> {
         arguments.gateway, arguments.agents, arguments.rounds
     );
     let (mut ours, mut bare) = (Vec::new(), Vec::new());
-    let mut edits = Edits::default();
+    let mut samples = Edits::default();
+    let mut read_back = edits::listen_for_read_backs()?;
     for round in 1..=arguments.rounds {
-        let converged = converge(arguments, &mut edits).await?;
+        let converged = converge(arguments, &mut read_back, &mut samples).await?;
         println!(
             "round {round}: ours {:>7.2}   config after {:.2}; {}",
             converged.seconds, converged.config_seconds, converged.calls
@@ -110,26 +108,16 @@ async fn run(arguments: &Arguments) -> Result<bool> {
     println!("\ncold convergence of {} agents, s", arguments.agents);
     let cold = compare(&ours, &bare, COLD_TARGET, ("ours", "bare"));
     println!("\none-row edit, {} agents on the gateway, ms", arguments.agents);
-    show("ours, to the disk", &edits.ours_disk);
-    show("bare, to the disk", &edits.bare_disk);
+    show("ours, to the disk", &samples.ours_disk);
+    show("bare, to the disk", &samples.bare_disk);
     let edit = compare(
-        &edits.ours_read_back,
-        &edits.bare_answered,
+        &samples.ours_read_back,
+        &samples.bare_answered,
         EDIT_TARGET,
         ("ours, read back", "bare, answered"),
     );
-    show("ours, status written", &edits.ours_status);
+    show("ours, status written", &samples.ours_status);
     Ok(cold && edit)
-}
-
-/// The samples of the edits, in milliseconds.
-#[derive(Default)]
-struct Edits {
-    ours_disk: Vec<f64>,
-    ours_read_back: Vec<f64>,
-    ours_status: Vec<f64>,
-    bare_disk: Vec<f64>,
-    bare_answered: Vec<f64>,
 }
 
 /// A cold convergence, and what it left on the gateway: what the bare calls have to produce.
@@ -155,7 +143,11 @@ struct Replayed {
 }
 
 /// Converges a fresh gateway with the controller, then measures edits on it.
-async fn converge(arguments: &Arguments, edits: &mut Edits) -> Result<Converged> {
+async fn converge(
+    arguments: &Arguments,
+    read_back: &mut UnboundedReceiver<Instant>,
+    samples: &mut Edits,
+) -> Result<Converged> {
     let gateway = RealGateway::start(&arguments.gateway, lab::Options::default()).await?;
     let root = gateway.workspace_root();
     let root = root.to_str().context("the temporary directory is not UTF-8")?;
@@ -197,7 +189,7 @@ async fn converge(arguments: &Arguments, edits: &mut Edits) -> Result<Converged>
         files: files(&gateway, &agents, &database).await?,
         directory: gateway.directory().to_owned(),
     };
-    measure_edits(arguments, &gateway, &database, &controller, &agents, edits).await?;
+    edits::measure(arguments, &gateway, &database, &agents, read_back, samples).await?;
     controller.stop().await;
     tokio::task::spawn_blocking(move || drop(gateway)).await?;
     Ok(converged)
@@ -392,99 +384,6 @@ async fn connect(gateway: &RealGateway) -> Result<Client> {
         allow_insecure_tls: false,
     };
     Ok(connector.connect(&target).await?)
-}
-
-/// Edits two agents in turn: one by its row, the other by the bare calls.
-async fn measure_edits(
-    arguments: &Arguments,
-    gateway: &RealGateway,
-    database: &Database,
-    controller: &Controller,
-    agents: &[AgentId],
-    samples: &mut Edits,
-) -> Result<()> {
-    let [.., by_row, by_call] = agents else {
-        bail!("two agents are needed");
-    };
-    let [row_id, call_id] = [
-        gateway_agent_id(*by_row, database).await?,
-        gateway_agent_id(*by_call, database).await?,
-    ];
-    let path = |id: &GatewayAgentId| gateway.workspace(id.as_str()).join("SOUL.md");
-    let client = connect(gateway).await?;
-    let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
-    for n in 0..arguments.edits {
-        let text = format!("The soul of agent {by_row} after edit {n}.");
-        let writes = writes(controller).await;
-        let mut transaction = database.pool.begin().await?;
-        sqlx::query("UPDATE agents SET soul_template = $1 WHERE id = $2")
-            .bind(&text)
-            .bind(by_row.0)
-            .execute(&mut *transaction)
-            .await?;
-        let watch = watch(path(&row_id), text);
-        let started = Instant::now();
-        transaction.commit().await?;
-        let on_disk = watch.await??;
-        while self::writes(controller).await <= writes {
-            ensure!(started.elapsed() < PATIENCE, "the controller never read the file back");
-        }
-        let read_back = started.elapsed();
-        while !is_reported(database, *by_row).await? {
-            ensure!(started.elapsed() < PATIENCE, "the status never followed");
-        }
-        samples.ours_status.push(ms(started.elapsed()));
-        samples.ours_disk.push(ms(on_disk - started));
-        samples.ours_read_back.push(ms(read_back));
-
-        let text = format!("The soul of agent {by_call} after edit {n}.");
-        let watch = self::watch(path(&call_id), text.clone());
-        let started = Instant::now();
-        client.files_list(&call_id).await?;
-        let answer = client.files_set(&call_id, FileName::Soul, &text, None).await?;
-        let answered = started.elapsed();
-        ensure!(
-            answer.text.as_ref() == Some(&text),
-            "the file does not hold what was written"
-        );
-        samples.bare_disk.push(ms(watch.await?? - started));
-        samples.bare_answered.push(ms(answered));
-    }
-    client.close();
-    Ok(())
-}
-
-/// Watches a file until it holds this text; gives the moment.
-fn watch(path: PathBuf, text: String) -> tokio::task::JoinHandle<Result<Instant>> {
-    tokio::task::spawn_blocking(move || {
-        let end = Instant::now() + PATIENCE;
-        while std::fs::read_to_string(&path).is_ok_and(|now| now != text) {
-            ensure!(Instant::now() < end, "{} never held the new text", path.display());
-            thread::sleep(DISK_POLL);
-        }
-        Ok(Instant::now())
-    })
-}
-
-/// How many files the controller has written and had confirmed.
-async fn writes(controller: &Controller) -> f64 {
-    controller
-        .metric(
-            "openclaw_controller_rpc_total",
-            "method=\"agents.files.set\",outcome=\"ok\"",
-        )
-        .await
-}
-
-/// Whether the status speaks of the agent's newest generation, and says that it is ready.
-async fn is_reported(database: &Database, agent: AgentId) -> Result<bool> {
-    let query = "SELECT conditions @> jsonb_build_array(jsonb_build_object(
-                            'type', 'Ready', 'status', 'True', 'observedGeneration', generation))
-                   FROM openclaw_controller.agent_records WHERE agent_id = $1";
-    Ok(sqlx::query_scalar(query)
-        .bind(agent.0)
-        .fetch_one(&database.pool)
-        .await?)
 }
 
 fn median(samples: &[f64]) -> f64 {

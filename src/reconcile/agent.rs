@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::gateway::session_lost;
 use super::goal;
 use super::memory::{AgentMemory, Fingerprint, KnownToken, RememberedFile};
-use super::observe::Workspace;
+use super::observe::{Reading, Workspace};
 use super::session::Session;
 use super::spec::{AgentSpec, Excluded, GatewaySpec};
 use super::status::AgentReport;
@@ -124,7 +124,10 @@ impl<S: Store, C: Connector> World<S, C> {
         session: &Session,
     ) -> Result<(AgentReport, Option<Duration>), AgentFailure> {
         let id = agent.row.id;
-        let memory = self.state().agents.get(&id).cloned().unwrap_or_default();
+        let (memory, looks) = {
+            let state = self.state();
+            (state.agents.get(&id).cloned().unwrap_or_default(), state.looks)
+        };
         let rendered = goal::files(gateway, agent, &session.dialect, &self.templates, &self.settings);
         let withheld = self.settings.withhold_existing_files && self.existed_before_us(gateway, agent);
         let names = || rendered.files.keys().copied();
@@ -133,11 +136,16 @@ impl<S: Store, C: Connector> World<S, C> {
             Some(_) => Minting::Allowed,
             None => Minting::NoPlace,
         };
-        let mut workspace = Workspace::read(session, agent, names(), &memory, false).await?;
+        let how = if memory.unlisted_read == Some(looks) {
+            Reading::Changed
+        } else {
+            Reading::Unlisted
+        };
+        let mut workspace = Workspace::read(session, agent, names(), &memory, how).await?;
         let mut token = self.settle_token(agent, &memory, &workspace, minting).await?;
         if workspace.has_remembered() && !same(token.token.as_ref(), memory.files_token.as_ref()) {
             // What is remembered as holding its token holds the one before.
-            workspace = Workspace::read(session, agent, names(), &AgentMemory::default(), false).await?;
+            workspace = Workspace::read(session, agent, names(), &AgentMemory::default(), Reading::Unlisted).await?;
         }
         let policy = self.policy(gateway, agent, &token);
         let observed = workspace.observed(names(), token.token.as_ref());
@@ -157,6 +165,8 @@ impl<S: Store, C: Connector> World<S, C> {
             let written = self
                 .write_files(session, agent, &plan.files, token.token.as_ref())
                 .await?;
+            // What was found before the write is true no longer, even if nothing can be remembered of what was written.
+            files.retain(|file, _| plan.files.iter().all(|step| step.file != *file));
             files.extend(written);
             self.metrics.drift_corrected(DriftKind::File, plan.files.len() as u64);
         }
@@ -177,6 +187,7 @@ impl<S: Store, C: Connector> World<S, C> {
             // Without a token it is not known what was a token in them.
             memory.files = if token.token.is_some() { files } else { BTreeMap::new() };
             memory.files_token.clone_from(&token.token);
+            memory.unlisted_read = Some(looks);
         }
         Ok((report, token.requeue))
     }
@@ -241,6 +252,7 @@ impl<S: Store, C: Connector> World<S, C> {
             let expected = step.expected_hash.as_deref();
             let answer = session.client.files_set(id, step.file, &text, expected).await?;
             if confirms(&answer, &text) {
+                tracing::debug!(agent = %agent.row.id, file = %step.file, "read back equal");
                 let stat = FileStat {
                     name: step.file.to_string(),
                     missing: false,
@@ -250,7 +262,10 @@ impl<S: Store, C: Connector> World<S, C> {
                 let file = ObservedFile::present(&step.text, answer.hash.clone());
                 return Ok((
                     step.file,
-                    Fingerprint::of(&stat).map(|fingerprint| RememberedFile { fingerprint, file }),
+                    Fingerprint::of(&stat).map(|fingerprint| RememberedFile {
+                        fingerprint: Some(fingerprint),
+                        file,
+                    }),
                 ));
             }
             // The answer says too little: read it back.
@@ -258,6 +273,7 @@ impl<S: Store, C: Connector> World<S, C> {
             if content.missing || content.text != text {
                 return Err(AgentFailure::NotKept(step.file));
             }
+            tracing::debug!(agent = %agent.row.id, file = %step.file, "read back equal");
             Ok((step.file, None))
         }))
         .await;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::memory::AgentMemory;
-use super::observe::{TokenFile, Workspace};
+use super::observe::{Reading, TokenFile, Workspace};
 use super::session::Session;
 use super::spec::{self, AgentSpec, Excluded, GatewaySpec};
 use super::world::Settings;
@@ -160,7 +160,7 @@ async fn diff_agent<S: Store>(
     let memory = AgentMemory::default();
     let state = store.token_state(agent.row.id).await?;
     let (observed, workspace, decided): (ObservedFiles, _, _) = if registered {
-        let workspace = Workspace::read(session, agent, names(), &memory, true).await?;
+        let workspace = Workspace::read(session, agent, names(), &memory, Reading::All).await?;
         let decided = tokens::foresee(&state, &memory, &workspace).await?;
         (
             workspace.observed(names(), decided.token.as_ref()),

@@ -134,6 +134,7 @@ impl<S: Store, C: Connector> World<S, C> {
             "connected"
         );
         let session = Session::new(client, dialect, target);
+        self.state().looks += 1;
         self.sessions.insert(row.id, session.clone());
         self.watch(row.id, &session);
         Ok(session)

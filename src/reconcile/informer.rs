@@ -136,6 +136,7 @@ impl<S: Store, C: Connector> World<S, C> {
                 self.forget_gateway(spec.id()).await?;
             }
         }
+        self.state().looks += 1;
         self.accept(fleet, Discovery::Resync).await?;
         for spec in self.cache.gateways() {
             self.gateway_queue.add(spec.id(), Priority::Resync);

@@ -28,7 +28,8 @@ impl Fingerprint {
 /// A file as it was last read.
 #[derive(Clone, Debug)]
 pub(super) struct RememberedFile {
-    pub(super) fingerprint: Fingerprint,
+    /// `None` for a file that the gateway never lists.
+    pub(super) fingerprint: Option<Fingerprint>,
     pub(super) file: ObservedFile,
 }
 
@@ -64,6 +65,8 @@ impl Columns {
 pub(super) struct AgentMemory {
     /// Its files, as last read; empty after any doubt.
     pub(super) files: BTreeMap<FileName, RememberedFile>,
+    /// The look at everything ([`State::looks`](super::world::State)) in which the files that the gateway never lists were read.
+    pub(super) unlisted_read: Option<u64>,
     /// The token that was taken out of `files`: under another token they say nothing.
     pub(super) files_token: Option<SecretString>,
     /// Its token, once verified or promoted.

@@ -29,6 +29,17 @@ pub(super) enum TokenFile {
     Read { extracted: Extracted, digest: [u8; 32] },
 }
 
+/// How much of a workspace is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// Only files whose listing changed since they were read.
+    Changed,
+    /// Those, and files that are never listed: nothing else tells that one of them changed.
+    Unlisted,
+    /// All of them.
+    All,
+}
+
 /// A workspace as read.
 pub(super) struct Workspace {
     listed: BTreeMap<String, FileStat>,
@@ -38,13 +49,14 @@ pub(super) struct Workspace {
 }
 
 impl Workspace {
-    /// Reads what is new in the workspace of an agent. `files` are those that are desired; `force` reads all of them.
+    /// Reads what is new in the workspace of an agent. `files` are those that are desired; `how` says what of them is read
+    /// although it may be known.
     pub(super) async fn read(
         session: &Session,
         agent: &AgentSpec,
         files: impl Iterator<Item = FileName>,
         memory: &AgentMemory,
-        force: bool,
+        how: Reading,
     ) -> Result<Self, GatewayError> {
         let id = &agent.gateway_agent_id;
         let dialect = &session.dialect;
@@ -57,28 +69,38 @@ impl Workspace {
             let content = session.client.files_get(id, file).await?;
             Ok::<_, GatewayError>((file, content))
         };
-        // What is never listed is read in any case, and need not wait for the list.
         let (unlisted, wanted): (Vec<_>, Vec<_>) = wanted
             .into_iter()
             .partition(|file| dialect.unlisted_files.contains(file));
-        let unlisted = try_join_all(unlisted.into_iter().map(get));
-        let (listed, unlisted) = try_join(session.client.files_list(id), unlisted).await?;
-        let listed: BTreeMap<_, _> = listed.into_iter().map(|stat| (stat.name.clone(), stat)).collect();
         let mut remembered = BTreeMap::new();
+        let mut at_once = Vec::new();
+        for file in unlisted {
+            match memory.files.get(&file) {
+                Some(known) if how == Reading::Changed && file != token_file => {
+                    remembered.insert(file, known.clone());
+                }
+                _ => at_once.push(file),
+            }
+        }
+        // What is never listed need not wait for the list.
+        let at_once = try_join_all(at_once.into_iter().map(get));
+        let (listed, unlisted) = try_join(session.client.files_list(id), at_once).await?;
+        let listed: BTreeMap<_, _> = listed.into_iter().map(|stat| (stat.name.clone(), stat)).collect();
         let mut to_read = Vec::new();
         for file in wanted {
             let Some(stat) = listed.get(file.as_str()).filter(|stat| !stat.missing) else {
                 continue;
             };
-            if !force && belongs_to_the_agent(file, agent) {
+            if how != Reading::All && belongs_to_the_agent(file, agent) {
                 continue;
             }
+            let fingerprint = Fingerprint::of(stat);
             let known = memory
                 .files
                 .get(&file)
-                .filter(|known| Fingerprint::of(stat) == Some(known.fingerprint));
+                .filter(|known| fingerprint.is_some() && known.fingerprint == fingerprint);
             let token_known = file != token_file || memory.token.is_some();
-            if let (false, true, Some(known)) = (force, token_known, known) {
+            if let (true, true, Some(known)) = (how != Reading::All, token_known, known) {
                 remembered.insert(file, known.clone());
                 continue;
             }
@@ -162,16 +184,19 @@ impl Workspace {
     pub(super) fn to_remember(&self, token: Option<&SecretString>) -> BTreeMap<FileName, RememberedFile> {
         let mut files = self.remembered.clone();
         for (file, content) in &self.read {
-            let fingerprint = self.listed.get(file.as_str()).and_then(Fingerprint::of);
-            if let Some(fingerprint) = fingerprint {
-                files.insert(
-                    *file,
-                    RememberedFile {
-                        fingerprint,
-                        file: present(content, token),
-                    },
-                );
-            }
+            let fingerprint = match self.listed.get(file.as_str()) {
+                Some(stat) => match Fingerprint::of(stat) {
+                    Some(fingerprint) => Some(fingerprint),
+                    // Listed in a way that shows no change: it has to be read every time.
+                    None => continue,
+                },
+                None => None,
+            };
+            let file_read = RememberedFile {
+                fingerprint,
+                file: present(content, token),
+            };
+            files.insert(*file, file_read);
         }
         files
     }

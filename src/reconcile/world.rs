@@ -74,6 +74,9 @@ pub(super) struct State {
     pub(super) in_doubt: HashSet<ObjectRef>,
     /// Counts loads of the rows.
     pub(super) revision: u64,
+    /// Counts the occasions (resyncs, new connections) from which on files that a gateway never lists have to be read again:
+    /// nothing else would tell that somebody changed one.
+    pub(super) looks: u64,
     /// Agents that wait for their gateway.
     pub(super) parked: HashSet<AgentId>,
     /// Heartbeats that a gateway refused, by the digest of the spec that holds them, with the gateway's words.
