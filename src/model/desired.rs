@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use chrono::NaiveDateTime;
+use chrono::{DateTime, NaiveDateTime, Utc};
 use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::Value;
@@ -76,6 +76,15 @@ pub struct Board {
     pub paused: bool,
 }
 
+/// What was asked for an agent in our own schema. A request is a time, as of a rollout restart: another time asks once more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct AgentRequests {
+    /// A new token is wanted.
+    pub rotate: Option<DateTime<Utc>>,
+    /// A wake is wanted.
+    pub wake: Option<DateTime<Utc>>,
+}
+
 /// A row of `agents`. Columns that only other programs use are left out.
 #[derive(Clone, Debug)]
 pub struct AgentRow {
@@ -111,6 +120,8 @@ pub struct AgentRow {
     pub last_provision_error: Option<String>,
     /// When the row was made (UTC); the older of two rows with the same gateway agent id wins.
     pub created_at: NaiveDateTime,
+    /// What was asked for it in our own schema.
+    pub requests: AgentRequests,
 }
 
 impl AgentRow {
@@ -134,7 +145,8 @@ impl AgentRow {
 pub struct GatewaySnapshot {
     /// The gateway's row.
     pub gateway: GatewayRow,
-    /// The oldest member of its organisation with the role `owner`.
+    /// For whom files are rendered: the user who was chosen for this gateway, or else the oldest member of its organisation
+    /// with the role `owner`.
     pub owner: Option<User>,
     /// The boards whose `gateway_id` is this gateway, and any other board that one of `agents` names.
     pub boards: HashMap<BoardId, Board>,

@@ -12,7 +12,7 @@ mod record;
 mod step;
 
 pub use condition::{Condition, ConditionStatus, ConditionType, Conditions};
-pub use desired::{AgentRow, Board, GatewayRow, GatewaySnapshot, JsonColumn, User};
+pub use desired::{AgentRequests, AgentRow, Board, GatewayRow, GatewaySnapshot, JsonColumn, User};
 pub use dialect::{Dialect, Effect, RosterShape, Visibility};
 pub use file::{FileName, TOKEN_SENTINEL, break_sentinel};
 pub use identity::{AgentId, AgentRole, BoardId, GatewayAgentId, GatewayId, session_key, slug, workspace_path};

@@ -35,6 +35,8 @@ pub struct AgentRecord {
     pub registering_since: Option<DateTime<Utc>>,
     /// When its first provisioning (ours, or the one we found) was complete.
     pub first_provisioned_at: Option<DateTime<Utc>>,
+    /// The request for a new token ([`AgentRequests::rotate`](super::AgentRequests)) that the agent's token answers.
+    pub rotated_for: Option<DateTime<Utc>>,
 }
 
 impl AgentRecord {

@@ -82,6 +82,8 @@ pub(super) struct AgentSpec {
     pub excluded: Option<Excluded>,
     /// What we recorded about it.
     pub record: AgentRecord,
+    /// Digest of the agent's own row, as far as the agent is told of a change of it. Holds no secret.
+    pub own_digest: String,
     /// Digest of all that its files and its roster entry depend on. Holds no secret.
     pub digest: String,
     /// Counts changes of the digest.
@@ -240,16 +242,20 @@ fn derive_agent(
     } else {
         None
     };
-    let digest = digest(&json!([
-        common.environment,
-        row.board_id,
-        row.board_id.and_then(|id| common.boards.get(&id)),
+    let own_digest = digest(&json!([
         row.name,
-        row.is_board_lead,
         column(&row.heartbeat_config),
         column(&row.identity_profile),
         row.identity_template,
         row.soul_template,
+    ]));
+    let digest = digest(&json!([
+        common.environment,
+        row.board_id,
+        row.board_id.and_then(|id| common.boards.get(&id)),
+        own_digest,
+        row.is_board_lead,
+        row.requests,
         row.delete_requested_at.is_some(),
         excluded.map(Excluded::reason),
     ]));
@@ -261,6 +267,7 @@ fn derive_agent(
         gateway_agent_id,
         excluded,
         record,
+        own_digest,
         digest,
         revision: common.revision,
         row,
@@ -293,7 +300,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::model::{GatewayRecord, GatewayRow, User};
+    use crate::model::{AgentRequests, GatewayRecord, GatewayRow, User};
 
     const GATEWAY: GatewayId = GatewayId(Uuid::from_u128(1));
 
@@ -337,6 +344,7 @@ mod tests {
             is_board_lead: lead,
             last_provision_error: None,
             created_at: NaiveDateTime::default(),
+            requests: AgentRequests::default(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{NaiveDateTime, TimeDelta};
 use openclaw_controller::model::{
-    AgentId, AgentRow, Board, BoardId, GatewayAgentId, GatewayId, GatewayRow, User, workspace_path,
+    AgentId, AgentRequests, AgentRow, Board, BoardId, GatewayAgentId, GatewayId, GatewayRow, User, workspace_path,
 };
 use openclaw_controller::reconcile::{AGENT_CONTROLLER, Fleet, GATEWAY_CONTROLLER, Settings, Workers};
 use openclaw_controller::render::TemplateSet;
@@ -177,6 +177,7 @@ impl World {
             is_board_lead: lead,
             last_provision_error: None,
             created_at: self.created_at(),
+            requests: AgentRequests::default(),
         }
     }
 

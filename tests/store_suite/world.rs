@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use chrono::NaiveDateTime;
-use openclaw_controller::model::{AgentId, AgentRow, Board, BoardId, GatewayId, GatewayRow, User};
+use openclaw_controller::model::{AgentId, AgentRequests, AgentRow, Board, BoardId, GatewayId, GatewayRow, User};
 use openclaw_controller::store::{Fence, Hint, HintSource, LeaseStore, Store};
 use uuid::Uuid;
 
@@ -115,6 +115,7 @@ pub(crate) fn agent(n: u128, board: Option<u128>, gateway: u128) -> AgentRow {
         is_board_lead: false,
         last_provision_error: None,
         created_at: at(1),
+        requests: AgentRequests::default(),
     }
 }
 

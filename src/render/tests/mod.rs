@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::model::{
-    AgentId, AgentRole, AgentRow, Board, BoardId, Dialect, Effect, FileName, GatewayAgentId, GatewayId, GatewayRow,
+    AgentId, AgentRequests, AgentRole, AgentRow, Board, BoardId, Dialect, Effect, FileName, GatewayAgentId, GatewayId, GatewayRow,
     RosterShape, TOKEN_SENTINEL, User, Visibility, session_key,
 };
 use crate::token::{Extracted, extract, insert, mint};
@@ -42,6 +42,7 @@ pub(in crate::render) fn agent(role: AgentRole) -> AgentRow {
         is_board_lead: role.is_lead(),
         last_provision_error: None,
         created_at: "2026-01-01T00:00:00".parse().unwrap(),
+        requests: AgentRequests::default(),
     }
 }
 

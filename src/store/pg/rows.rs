@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::errors::About;
 use crate::model::{
-    AgentId, AgentRecord, AgentRow, Board, BoardId, Conditions, GatewayAgentId, GatewayId, GatewayRecord, GatewayRow,
+    AgentId, AgentRecord, AgentRequests, AgentRow, Board, BoardId, Conditions, GatewayAgentId, GatewayId, GatewayRecord, GatewayRow,
     JsonColumn, User,
 };
 use crate::store::StoreError;
@@ -27,7 +27,8 @@ pub(super) const GATEWAYS: &str = "
             SELECT m.user_id FROM organization_members m
              WHERE m.organization_id = g.organization_id AND m.role = 'owner'
              ORDER BY m.created_at NULLS LAST, m.id LIMIT 1) owner ON true
-      LEFT JOIN users u ON u.id = owner.user_id
+      LEFT JOIN openclaw_controller.gateway_settings s ON s.gateway_id = g.id
+      LEFT JOIN users u ON u.id = coalesce(s.user_id, owner.user_id)
       LEFT JOIN openclaw_controller.gateway_records r ON r.gateway_id = g.id
      WHERE $1::uuid[] IS NULL OR g.id = ANY ($1)
      ORDER BY g.id";
@@ -73,9 +74,11 @@ macro_rules! agents {
                 THEN least(greatest(a.last_seen_at, '0001-01-01'), '9999-12-31') END AS last_seen_at,
            coalesce(a.is_board_lead, false) AS is_board_lead, a.last_provision_error,
            CASE WHEN a.created_at IS NULL THEN '0001-01-01'
-                ELSE least(greatest(a.created_at, '0001-01-01'), '9999-12-31') END AS created_at
+                ELSE least(greatest(a.created_at, '0001-01-01'), '9999-12-31') END AS created_at,
+           q.rotate_requested_at, q.wake_requested_at
       FROM agents a
       LEFT JOIN boards b ON b.id = a.board_id
+      LEFT JOIN openclaw_controller.agent_requests q ON q.agent_id = a.id
               ",
             $filter,
             " ORDER BY created_at, a.id"
@@ -97,7 +100,7 @@ macro_rules! agent_records {
             "
     SELECT r.agent_id, r.generation, r.spec_digest, r.conditions::text AS conditions,
            r.placement_gateway_id, r.placement_agent_id,
-           r.registering_since, r.first_provisioned_at,
+           r.registering_since, r.first_provisioned_at, r.rotated_for,
            coalesce(r.placement_gateway_id, r.home_gateway_id) AS last_gateway_id
       FROM ",
             $from
@@ -213,6 +216,10 @@ pub(super) fn agent(row: &PgRow) -> Result<(GatewayId, AgentRow), StoreError> {
             is_board_lead: row.try_get("is_board_lead")?,
             last_provision_error: row.try_get("last_provision_error")?,
             created_at: row.try_get("created_at")?,
+            requests: AgentRequests {
+                rotate: row.try_get("rotate_requested_at")?,
+                wake: row.try_get("wake_requested_at")?,
+            },
         };
         Ok((GatewayId(row.try_get("home_gateway_id")?), agent))
     };
@@ -234,6 +241,7 @@ pub(super) fn agent_record(row: &PgRow) -> Result<(AgentId, Option<GatewayId>, A
                 .map(|(gateway, agent)| (GatewayId(gateway), GatewayAgentId::observed(agent))),
             registering_since: row.try_get("registering_since")?,
             first_provisioned_at: row.try_get("first_provisioned_at")?,
+            rotated_for: row.try_get("rotated_for")?,
         };
         let last = row.try_get::<Option<Uuid>, _>("last_gateway_id")?.map(GatewayId);
         Ok((AgentId(id), last, record))
