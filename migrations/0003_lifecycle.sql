@@ -28,6 +28,26 @@ ALTER TABLE openclaw_controller.agent_records
     -- The rotate_requested_at that the agent's token answers.
     ADD COLUMN rotated_for timestamptz;
 
+ALTER TABLE openclaw_controller.token_candidates
+    -- The rotate_requested_at that it answers once it is promoted; null: none.
+    ADD COLUMN rotates timestamptz;
+-- A check-in may come between the write of a file and the promotion.
+CREATE INDEX ON openclaw_controller.token_candidates (token_sha256);
+
+ALTER TABLE openclaw_controller.verified_tokens
+    -- When the token was made, if we made it, else when it was first verified: its age counts from here.
+    ADD COLUMN since timestamptz NOT NULL DEFAULT now();
+
+-- Tokens that were replaced: an agent reads its new one at its next heartbeat only, and may check in with this one until then.
+CREATE TABLE openclaw_controller.retired_tokens (
+    agent_id uuid NOT NULL,
+    token_sha256 text NOT NULL,
+    until timestamptz NOT NULL,
+    PRIMARY KEY (agent_id, token_sha256)
+);
+CREATE INDEX ON openclaw_controller.retired_tokens (token_sha256);
+CREATE INDEX ON openclaw_controller.retired_tokens (until);
+
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Hints for the tables above. Rows come one at a time, or as many as there are agents; identical hints collapse.
 

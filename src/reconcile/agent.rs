@@ -23,7 +23,7 @@ use crate::model::{
 };
 use crate::plan::{AgentGoal, FilePolicy, ObservedFile, plan_agent};
 use crate::render::Rendered;
-use crate::runtime::{Action, Context, DriftKind, Priority, ReconcileError, Reconciler, RotationOutcome};
+use crate::runtime::{Action, Context, DriftKind, Priority, ReconcileError, Reconciler};
 use crate::store::Store;
 use crate::token;
 
@@ -164,13 +164,15 @@ impl<S: Store, C: Connector> World<S, C> {
             self.state().agents.entry(id).or_default().files.clear();
             let written = self
                 .write_files(session, agent, &plan.files, token.token.as_ref())
-                .await?;
+                .await
+                .inspect_err(|_| self.not_promoted(&token))?;
             // What was found before the write is true no longer, even if nothing can be remembered of what was written.
             files.retain(|file, _| plan.files.iter().all(|step| step.file != *file));
             files.extend(written);
             self.metrics.drift_corrected(DriftKind::File, plan.files.len() as u64);
         }
-        if !self.settled(agent, session, &token, &plan, &mut files).await? {
+        let settled = self.settled(agent, session, &token, &plan, &mut files).await;
+        if !settled.inspect_err(|_| self.not_promoted(&token))? {
             token.not_written();
         }
         if policy.first_provisioning && !withheld && plan.warnings.is_empty() && rendered.errors.is_empty() {
@@ -325,7 +327,7 @@ impl<S: Store, C: Connector> World<S, C> {
                 {
                     return Err(AgentFailure::TokenRace);
                 }
-                self.metrics.rotated(RotationOutcome::Promoted);
+                self.promoted(agent, promotion).await?;
                 Some(promotion.candidate.hash.clone())
             }
             Some(_) => return Ok(false),

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::memory::AgentMemory;
 use super::observe::{Reading, TokenFile, Workspace};
+use super::rotation::Due;
 use super::session::Session;
 use super::spec::{self, AgentSpec, Excluded, GatewaySpec};
 use super::world::Settings;
@@ -159,9 +160,11 @@ async fn diff_agent<S: Store>(
     let names = || rendered.files.keys().copied();
     let memory = AgentMemory::default();
     let state = store.token_state(agent.row.id).await?;
+    let policy = settings.tokens;
+    let due = Due::of(agent.row.requests.rotate, &state, policy, chrono::Utc::now());
     let (observed, workspace, decided): (ObservedFiles, _, _) = if registered {
         let workspace = Workspace::read(session, agent, names(), &memory, Reading::All).await?;
-        let decided = tokens::foresee(&state, &memory, &workspace).await?;
+        let decided = tokens::foresee(&state, &memory, &workspace, &due, policy).await?;
         (
             workspace.observed(names(), decided.token.as_ref()),
             Some(workspace),
@@ -171,7 +174,11 @@ async fn diff_agent<S: Store>(
         // The gateway does not know the agent, so nothing of its workspace can be read.
         let none = names().map(|file| (file, ObservedFile::Missing)).collect();
         let workspace = Workspace::unknown(TokenFile::Missing);
-        (none, None, tokens::foresee(&state, &memory, &workspace).await?)
+        (
+            none,
+            None,
+            tokens::foresee(&state, &memory, &workspace, &due, policy).await?,
+        )
     };
     let policy = FilePolicy {
         is_main: agent.role.is_main(),

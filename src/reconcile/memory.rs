@@ -71,6 +71,10 @@ pub(super) struct AgentMemory {
     pub(super) files_token: Option<SecretString>,
     /// Its token, once verified or promoted.
     pub(super) token: Option<KnownToken>,
+    /// Since when the agent's token counts as old; `None` if that is not known.
+    pub(super) token_since: Option<DateTime<Utc>>,
+    /// The request for a new token that the agent's token was last seen to answer.
+    pub(super) rotated_for: Option<DateTime<Utc>>,
     /// A token that was minted and is not the agent's yet, with its candidate's hash.
     pub(super) minted: Option<KnownToken>,
     /// The conditions last written.

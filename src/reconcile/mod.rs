@@ -11,6 +11,7 @@ mod goal;
 mod informer;
 mod memory;
 mod observe;
+mod rotation;
 mod session;
 mod spec;
 mod status;
@@ -19,4 +20,5 @@ mod world;
 
 pub use diff::{AgentDiff, FileDiff, GatewayDiff, diff};
 pub use fleet::{AGENT_CONTROLLER, Fleet, GATEWAY_CONTROLLER, Workers};
+pub use rotation::TokenPolicy;
 pub use world::{Clock, Settings};

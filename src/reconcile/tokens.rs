@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::agent::AgentFailure;
 use super::memory::AgentMemory;
 use super::observe::{TokenFile, Workspace};
+use super::rotation::{Due, TokenPolicy};
 use super::spec::AgentSpec;
 use super::world::World;
 use crate::gateway::Connector;
@@ -17,6 +18,9 @@ use crate::token::{self, Extracted, MemoryToken, MintReason, TokenDecision, Toke
 
 /// How long a candidate that was not promoted is kept: longer than any write can be under way, its connection's death included.
 const CANDIDATE_LIFETIME: TimeDelta = TimeDelta::minutes(10);
+
+/// Until the next look, where one more is needed although nothing changes.
+const AT_ONCE: Duration = Duration::from_millis(10);
 
 /// Stands for the digest of a token file that does not exist.
 const MISSING: [u8; 32] = [0; 32];
@@ -39,6 +43,8 @@ pub(super) struct Promotion {
     pub(super) expected_current: Option<String>,
     /// The file holds it already.
     pub(super) in_file: bool,
+    /// Why a token was replaced, for people; `None` if the agent had none.
+    pub(super) why: Option<&'static str>,
 }
 
 /// What is known of an agent's token, and what it is used for.
@@ -68,6 +74,14 @@ impl TokenUse {
             message: "the token in the agent's file belongs to the stored hash".into(),
             requeue: None,
         }
+    }
+
+    /// There is a newer request than the one that this token answers.
+    fn goes_on(&mut self) {
+        self.status = ConditionStatus::False;
+        self.reason = "Rotating";
+        self.message = "a token that was begun is completed first; the one that was requested since follows".into();
+        self.requeue = Some(AT_ONCE);
     }
 
     /// The token is a new one, and the file that is to hold it was not written.
@@ -104,12 +118,33 @@ impl<S: Store, C: Connector> World<S, C> {
         let id = agent.row.id;
         if let (TokenFile::Unchanged, Some(known)) = (&workspace.token_file, &memory.token)
             && agent.row.token_hash.as_ref() == Some(&known.hash)
+            && !self.may_be_due(agent, memory)
         {
             return Ok(TokenUse::valid(known.token.clone(), Some(known.hash.clone()), None));
         }
-        let state = self.store.token_state(id).await?;
-        let decision = decide(&state, memory, workspace, self.unchanged_for(agent, &state, workspace)).await?;
+        let mut state = self.store.token_state(id).await?;
+        let due = self.due(agent, &state);
+        let policy = self.settings.tokens;
+        let unchanged_for = self.unchanged_for(agent, &state, workspace, &due);
+        let mut decision = decide(&state, memory, workspace, unchanged_for, &due, policy).await?;
+        if let (TokenDecision::Valid { token, .. }, true, Some(hash)) = (&decision, due.is_any(), &state.current_hash) {
+            // What is replaced has to be known, so that it can be retired.
+            let fingerprint = token::fingerprint(token.expose_secret());
+            self.store
+                .remember_verified(&self.fence, id, hash, &fingerprint)
+                .await?;
+            state = self.store.token_state(id).await?;
+            decision = decide(&state, memory, workspace, unchanged_for, &due, policy).await?;
+        }
         let current = state.current_hash.clone();
+        if due.is_any()
+            && minting != Minting::Allowed
+            && let TokenDecision::Mint { reason } = &decision
+        {
+            let message = no_token_message(*reason, minting);
+            let present = decide(&state, memory, workspace, unchanged_for, &Due::default(), policy).await?;
+            return Ok(rotation_waits(present, current, minting, message));
+        }
         match decision {
             TokenDecision::Valid { token, newly_verified } => {
                 self.drop_stale_candidates(agent, &state).await?;
@@ -127,29 +162,24 @@ impl<S: Store, C: Connector> World<S, C> {
                 candidate_hash,
                 replaces,
             } => {
-                let promotion = promotion(&state, &candidate_hash, replaces, true)?;
-                Ok(TokenUse::valid(token, None, Some(promotion)))
+                let promotion = promotion(&state, &candidate_hash, replaces, true, policy)?;
+                let more = due.request.is_some() && promotion.candidate.rotates != due.request;
+                let mut token = TokenUse::valid(token, None, Some(promotion));
+                if more {
+                    token.goes_on();
+                }
+                Ok(token)
             }
             TokenDecision::Resume { token, candidate_hash } => {
-                let promotion = promotion(&state, &candidate_hash, current, false)?;
+                let promotion = promotion(&state, &candidate_hash, current, false, policy)?;
                 Ok(TokenUse::valid(token, None, Some(promotion)))
             }
-            TokenDecision::Mint { reason } if minting != Minting::Allowed => Ok(match minting {
-                Minting::NoPlace => TokenUse::invalid(
-                    "NoPlaceForToken",
-                    format!(
-                        "{reason}, and none is made: the file that holds the token could not be rendered, or its template has \
-                         no line AUTH_TOKEN={{{{ auth_token }}}}"
-                    ),
-                    None,
-                ),
-                _ => TokenUse::invalid(
-                    "Withheld",
-                    format!("{reason}; files are withheld, so none is made"),
-                    None,
-                ),
-            }),
-            TokenDecision::Mint { reason } => self.mint(agent, current, reason).await,
+            TokenDecision::Mint { reason } if minting != Minting::Allowed => Ok(TokenUse::invalid(
+                no_token_reason(minting),
+                no_token_message(reason, minting),
+                None,
+            )),
+            TokenDecision::Mint { reason } => self.mint(agent, &state, reason, &due).await,
             TokenDecision::Wait {
                 remaining,
                 problem,
@@ -182,8 +212,9 @@ impl<S: Store, C: Connector> World<S, C> {
     async fn mint(
         &self,
         agent: &AgentSpec,
-        current: Option<String>,
+        state: &TokenState,
         reason: MintReason,
+        due: &Due,
     ) -> Result<TokenUse, AgentFailure> {
         tracing::info!(agent = %agent.row.id, %reason, "minting a token");
         let token = token::mint();
@@ -196,8 +227,10 @@ impl<S: Store, C: Connector> World<S, C> {
         let candidate = Candidate {
             token_sha256: token::fingerprint(token.expose_secret()),
             hash,
-            replaces: current.clone(),
+            replaces: state.current_hash.clone(),
             created_at: self.now(),
+            // Whatever it is made for, it answers the request as well.
+            rotates: due.request,
         };
         // Committed before any write: whatever becomes of the write, the file's token has a hash in the database.
         self.store.add_candidate(&self.fence, agent.row.id, &candidate).await?;
@@ -207,22 +240,24 @@ impl<S: Store, C: Connector> World<S, C> {
             hash: candidate.hash.clone(),
         });
         let promotion = Promotion {
+            why: super::rotation::why(&candidate, state, self.settings.tokens),
             candidate,
-            expected_current: current,
+            expected_current: state.current_hash.clone(),
             in_file: false,
         };
         Ok(TokenUse::valid(token, None, Some(promotion)))
     }
 
     /// For how long hash and file have both stood still while they did not match.
-    fn unchanged_for(&self, agent: &AgentSpec, state: &TokenState, workspace: &Workspace) -> Duration {
+    fn unchanged_for(&self, agent: &AgentSpec, state: &TokenState, workspace: &Workspace, due: &Due) -> Duration {
         let (tokens, digest) = match &workspace.token_file {
             TokenFile::Read { extracted, digest } => (!extracted.tokens().is_empty(), *digest),
             TokenFile::Missing => (false, MISSING),
             TokenFile::Unchanged => (true, MISSING),
         };
-        if !tokens && !self.settings.second_writer {
-            // Nobody else could be about to write the file.
+        if (!tokens || due.is_any()) && !self.settings.second_writer {
+            // Nobody else could be about to write the file, and whoever has put another token there wants it replaced or
+            // waits for the repair.
             return Duration::MAX;
         }
         let now = self.now();
@@ -244,6 +279,45 @@ impl<S: Store, C: Connector> World<S, C> {
     }
 }
 
+/// The reason for a condition, where no token may be made.
+fn no_token_reason(minting: Minting) -> &'static str {
+    match minting {
+        Minting::NoPlace => "NoPlaceForToken",
+        _ => "Withheld",
+    }
+}
+
+fn no_token_message(reason: MintReason, minting: Minting) -> String {
+    match minting {
+        Minting::NoPlace => format!(
+            "{reason}, and none is made: the file that holds the token could not be rendered, or its template has no line \
+             AUTH_TOKEN={{{{ auth_token }}}}"
+        ),
+        _ => format!("{reason}; files are withheld, so none is made"),
+    }
+}
+
+/// A rotation is due, and no token may be made: the present one goes on, and the condition tells.
+fn rotation_waits(present: TokenDecision, current: Option<String>, minting: Minting, message: String) -> TokenUse {
+    let reason = no_token_reason(minting);
+    let message = match minting {
+        Minting::Withheld => format!(
+            "{message}: the rotation waits until --templates-dir and --base-url are given; the agent's present token stays \
+             valid meanwhile"
+        ),
+        _ => message,
+    };
+    match present {
+        TokenDecision::Valid { token, .. } => TokenUse {
+            status: ConditionStatus::False,
+            reason,
+            message,
+            ..TokenUse::valid(token, current, None)
+        },
+        _ => TokenUse::invalid(reason, message, None),
+    }
+}
+
 /// What would become of a token, if it were settled now.
 pub(super) struct Foreseen {
     /// The token that the files hold.
@@ -259,8 +333,24 @@ pub(super) async fn foresee(
     state: &TokenState,
     memory: &AgentMemory,
     workspace: &Workspace,
+    due: &Due,
+    policy: TokenPolicy,
 ) -> Result<Foreseen, AgentFailure> {
-    Ok(match decide(state, memory, workspace, Duration::MAX).await? {
+    let mut decision = decide(state, memory, workspace, Duration::MAX, due, policy).await?;
+    let mut token = None;
+    if due.is_any()
+        && let (TokenDecision::Mint { .. }, TokenDecision::Valid { token: present, .. }) = (
+            &decision,
+            decide(state, memory, workspace, Duration::MAX, &Due::default(), policy).await?,
+        )
+    {
+        token = Some(present);
+    } else if let (TokenDecision::Valid { token: present, .. }, Some(reason)) = (&decision, due.mint_reason()) {
+        // It would be remembered first.
+        token = Some(present.clone());
+        decision = TokenDecision::Mint { reason };
+    }
+    Ok(match decision {
         TokenDecision::Valid { token, .. } | TokenDecision::Restore { token } => Foreseen {
             token: Some(token),
             available: true,
@@ -272,7 +362,7 @@ pub(super) async fn foresee(
             change: Some("a token that was begun would be completed".into()),
         },
         TokenDecision::Mint { reason } => Foreseen {
-            token: None,
+            token,
             available: true,
             change: Some(format!("a new token would be made: {reason}")),
         },
@@ -290,6 +380,8 @@ async fn decide(
     memory: &AgentMemory,
     workspace: &Workspace,
     unchanged_for: Duration,
+    due: &Due,
+    policy: TokenPolicy,
 ) -> Result<TokenDecision, AgentFailure> {
     let observed = match &workspace.token_file {
         TokenFile::Read { extracted, .. } => Some(extracted.clone()),
@@ -303,6 +395,8 @@ async fn decide(
         .map(|candidate| token::Candidate {
             hash: candidate.hash.clone(),
             replaces: candidate.replaces.clone(),
+            // Any new token will do for one that has come of age.
+            answers: due.request.is_none() || candidate.rotates == due.request,
         })
         .collect();
     // A candidate that was written and one that verified are found by their fingerprints: no key is derived for ours.
@@ -324,7 +418,7 @@ async fn decide(
         (_, Some(known), _) => Some(known.clone()),
         (known, ..) => known.clone(),
     };
-    let state = state.clone();
+    let (state, minted, rotation) = (state.clone(), memory.minted.clone(), due.rotation);
     let run = move || {
         let input = TokenInput {
             current_hash: state.current_hash.as_deref(),
@@ -338,8 +432,13 @@ async fn decide(
                 token: &known.token,
                 hash: &known.hash,
             }),
+            minted: minted.as_ref().map(|known| MemoryToken {
+                token: &known.token,
+                hash: &known.hash,
+            }),
+            rotation,
             unchanged_for,
-            repair_auto: true,
+            repair_auto: policy.repair_auto,
         };
         token::decide(&input, token::verify)
     };
@@ -358,6 +457,7 @@ fn promotion(
     hash: &str,
     expected_current: Option<String>,
     in_file: bool,
+    policy: TokenPolicy,
 ) -> Result<Promotion, AgentFailure> {
     let candidate = state
         .candidates
@@ -366,6 +466,7 @@ fn promotion(
         .cloned();
     let candidate = candidate.ok_or_else(|| AgentFailure::Token("a decision named an unknown candidate".into()))?;
     Ok(Promotion {
+        why: super::rotation::why(&candidate, state, policy),
         candidate,
         expected_current,
         in_file,

@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 
 use super::cache::Cache;
 use super::memory::AgentMemory;
+use super::rotation::TokenPolicy;
 use super::session::Sessions;
 use crate::model::{AgentId, GatewayId, ObjectRef};
 use crate::render::TemplateSet;
@@ -30,6 +31,8 @@ pub struct Settings {
     pub withhold_existing_files: bool,
     /// Another program writes tokens too.
     pub second_writer: bool,
+    /// What is wanted of agents' tokens.
+    pub tokens: TokenPolicy,
     /// How often everything is looked at although nothing announced a change.
     pub resync_interval: Duration,
 }

@@ -107,8 +107,9 @@ pub trait Store: Send + Sync + 'static {
         candidate: &Candidate,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Makes a candidate's hash the agent's, if its hash is still `expected_current` (or the candidate's already), and
-    /// remembers the pair. `false` if another program was faster or the row is gone: nothing was written.
+    /// Makes a candidate's hash the agent's, if its hash is still `expected_current` (or the candidate's already), remembers
+    /// the pair, records the request that the candidate answers, and retires the token that it replaces, if that one was
+    /// remembered: it is taken at check-ins for [`ROTATION_GRACE`](super::ROTATION_GRACE) more. `false` if another program was faster or the row is gone: nothing was written.
     fn promote(
         &self,
         fence: &Fence,

@@ -1,13 +1,14 @@
 //! Postgres: desired state in, status out, leases, notifications, migrations.
 //!
-//! Other rooms know this one by its traits: [`Store`] (rows and records), [`LeaseStore`] (who may write) and [`HintSource`]
-//! (what may have changed). [`PgStore`] is the real thing; `MemoryStore` has the same behaviour without a database, for
+//! Other rooms know this one by its traits: [`Store`] (rows and records), [`LeaseStore`] (who may write), [`HintSource`]
+//! (what may have changed), [`CheckInStore`] (heartbeats of agents) and [`RequestStore`] (what people ask for). [`PgStore`] is the real thing; `MemoryStore` has the same behaviour without a database, for
 //! tests under a paused clock. One list of behavioural tests runs over both.
 //!
 //! What is ours lives in the schema `openclaw_controller`. Of the tables that belong to the other program, only projections
 //! of our state onto a few columns of `agents` are ever written.
 
 mod api;
+mod checkin;
 mod error;
 mod hint;
 mod lease;
@@ -15,8 +16,10 @@ mod lease;
 mod memory;
 mod pg;
 mod record;
+mod request;
 
 pub use api::Store;
+pub use checkin::{CheckInStore, CheckedIn};
 pub use error::StoreError;
 pub use hint::{Hint, HintSource};
 pub use lease::{Fence, LeaseInfo, LeaseStore};
@@ -26,9 +29,14 @@ pub use pg::{ListenerState, Migrated, PgHints, PgOptions, PgStore};
 pub use record::{
     AgentStatusWrite, Candidate, GatewayStatusWrite, OrphanGateway, Placement, RecordedEvent, TokenState, VerifiedPair,
 };
+pub use request::{AgentSelector, RequestStore, Requested, RotationProgress};
 
 /// The schema that holds everything of ours.
 pub const SCHEMA: &str = "openclaw_controller";
+
+/// For how long a token that was replaced is still taken at a check-in: as long as there is between two heartbeats, for an agent
+/// reads its new token at its next one.
+pub const ROTATION_GRACE: std::time::Duration = std::time::Duration::from_mins(10);
 
 /// The channel on which the triggers send their hints.
 pub const CHANNEL: &str = "openclaw_controller";

@@ -85,6 +85,8 @@ pub struct VerifiedPair {
     pub hash: String,
     /// Hex SHA-256 of the token.
     pub token_sha256: String,
+    /// When the token was made, if we made it, else when it was first verified: its age counts from here.
+    pub since: DateTime<Utc>,
 }
 
 /// A token that was made but is not yet the agent's: its hash is stored before the token leaves this process.
@@ -98,6 +100,9 @@ pub struct Candidate {
     pub replaces: Option<String>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
+    /// The request for a new token ([`AgentRequests::rotate`](crate::model::AgentRequests)) that it answers once it is
+    /// promoted, if there was one when it was made.
+    pub rotates: Option<DateTime<Utc>>,
 }
 
 /// All that the database knows about an agent's token.
@@ -112,6 +117,8 @@ pub struct TokenState {
     /// Since when a mismatch has been observed with this very `current_hash`; `None` if none was, or the hash has changed
     /// since. See [`Store::note_mismatch`](super::Store::note_mismatch).
     pub hash_unchanged_since: Option<DateTime<Utc>>,
+    /// The request for a new token that the agent's token answers.
+    pub rotated_for: Option<DateTime<Utc>>,
 }
 
 impl TokenState {
@@ -145,6 +152,7 @@ impl fmt::Debug for TokenState {
             .field("verified", &self.verified_current().is_some())
             .field("candidates", &self.candidates)
             .field("hash_unchanged_since", &self.hash_unchanged_since)
+            .field("rotated_for", &self.rotated_for)
             .finish()
     }
 }

@@ -6,6 +6,9 @@
 //!
 //! Another program may write the same hash and the same file, the hash first. What looks wrong may therefore be half of
 //! its work; it is judged only once nothing has changed for [`STABLE_FOR`].
+//!
+//! A rotation replaces a token that may well be valid, in the same two phases. One that was begun is continued, with the
+//! token that was minted for it while memory has that, and with another one after a crash.
 
 use std::fmt;
 use std::time::Duration;
@@ -46,6 +49,17 @@ pub struct Candidate {
     pub hash: String,
     /// The row's hash when the token was minted: promotion replaces exactly this.
     pub replaces: Option<String>,
+    /// Whether its promotion completes the rotation that is due.
+    pub answers: bool,
+}
+
+/// Why a token is to be replaced whether or not it is valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rotation {
+    /// Somebody asked for it.
+    Requested,
+    /// The token is older than the operator wants tokens to be.
+    Age,
 }
 
 /// All that a decision depends on.
@@ -61,9 +75,14 @@ pub struct TokenInput<'a> {
     pub observed: Option<&'a Extracted>,
     /// A token that this process still knows.
     pub memory: Option<MemoryToken<'a>>,
+    /// A token that this process minted and that was not promoted yet. May be the same as `memory`.
+    pub minted: Option<MemoryToken<'a>>,
+    /// The rotation that is due, if one is.
+    pub rotation: Option<Rotation>,
     /// For how long hash and file have both been unchanged. Where nobody else writes, any long time will do.
     pub unchanged_for: Duration,
-    /// Whether a token that is lost or does not match is replaced without being asked.
+    /// Whether a token that is lost or does not match is replaced without being asked. A rotation that is due needs no such
+    /// leave.
     pub repair_auto: bool,
 }
 
@@ -76,6 +95,10 @@ pub enum MintReason {
     TokenLost,
     /// The file's token does not match the row's hash.
     Mismatch,
+    /// Somebody asked for a new one.
+    Requested,
+    /// The token is older than the operator wants tokens to be.
+    Age,
 }
 
 impl fmt::Display for MintReason {
@@ -84,6 +107,8 @@ impl fmt::Display for MintReason {
             Self::NoHash => "the agent has no token yet",
             Self::TokenLost => "the agent's token is gone from its file",
             Self::Mismatch => "the token in the agent's file does not match the stored hash",
+            Self::Requested => "a new token was requested",
+            Self::Age => "the agent's token has come of age",
         })
     }
 }
@@ -114,6 +139,9 @@ impl TokenProblem {
 #[derive(Clone, Debug)]
 pub enum TokenDecision {
     /// The file's token verifies against the row's hash. Files are compared and written with it.
+    ///
+    /// Where a rotation is due, only a pair that was verified anew comes as this, to be remembered first: what is replaced
+    /// can then be retired.
     Valid {
         /// The token.
         token: SecretString,
@@ -166,6 +194,13 @@ pub enum TokenDecision {
     },
 }
 
+impl Candidate {
+    /// What it replaces; blank is as good as nothing.
+    fn replaced(&self) -> Option<&str> {
+        self.replaces.as_deref().map(str::trim).filter(|hash| !hash.is_empty())
+    }
+}
+
 impl TokenInput<'_> {
     /// Whether [`decide`] may have to derive keys, which takes tens of milliseconds of CPU each: if so, call it where
     /// blocking is allowed. A converged agent needs none.
@@ -209,18 +244,21 @@ pub fn decide(input: &TokenInput<'_>, mut verify: impl FnMut(&str, &str) -> Resu
     let mut bad_hash = None;
     if let Some(hash) = current {
         if let Some(token) = tokens.iter().find(|token| input.is_known(token, hash)) {
-            return TokenDecision::Valid {
+            return rotate(input).unwrap_or_else(|| TokenDecision::Valid {
                 token: token.clone(),
                 newly_verified: false,
-            };
+            });
         }
         for token in tokens {
             match verify(token.expose_secret(), hash) {
                 Ok(true) => {
-                    return TokenDecision::Valid {
+                    let valid = TokenDecision::Valid {
                         token: token.clone(),
                         newly_verified: true,
                     };
+                    // Any other token is not remembered, and would be verified anew for ever.
+                    let remembered = is_minted_form(token.expose_secret());
+                    return rotate(input).filter(|_| !remembered).unwrap_or(valid);
                 }
                 Ok(false) => {}
                 Err(error) => {
@@ -241,16 +279,11 @@ pub fn decide(input: &TokenInput<'_>, mut verify: impl FnMut(&str, &str) -> Resu
     if let Some((token, candidate)) = candidate {
         // If the row's hash is no longer the one that was to be replaced, somebody else has set it, and is perhaps just
         // about to write the file as well.
-        let foreign = current
-            != candidate
-                .replaces
-                .as_deref()
-                .map(str::trim)
-                .filter(|hash| !hash.is_empty());
+        let foreign = current != candidate.replaced();
         if foreign && let Some(wait) = wait(input, TokenProblem::Mismatch) {
             return wait;
         }
-        if foreign && !input.repair_auto {
+        if foreign && !input.repair_auto && input.rotation.is_none() {
             return invalid(TokenProblem::Mismatch, None);
         }
         return TokenDecision::Promote {
@@ -258,6 +291,15 @@ pub fn decide(input: &TokenInput<'_>, mut verify: impl FnMut(&str, &str) -> Resu
             candidate_hash: candidate.hash.clone(),
             replaces: current.map(str::to_owned),
         };
+    }
+
+    if let Some(rotation) = rotate(input) {
+        // Without a hash there is nothing that another program could be about to write a file for.
+        let problem = current.map(|_| match tokens {
+            [] => TokenProblem::Unreadable,
+            _ => TokenProblem::Mismatch,
+        });
+        return problem.and_then(|problem| wait(input, problem)).unwrap_or(rotation);
     }
 
     if let (Some(memory), Some(hash)) = (input.memory, current)
@@ -275,7 +317,7 @@ pub fn decide(input: &TokenInput<'_>, mut verify: impl FnMut(&str, &str) -> Resu
     }
     if let Some(memory) = input.memory
         && let Some(candidate) = input.candidates.iter().find(|candidate| candidate.hash == memory.hash)
-        && current == candidate.replaces.as_deref()
+        && current == candidate.replaced()
     {
         return TokenDecision::Resume {
             token: memory.token.clone(),
@@ -298,6 +340,26 @@ pub fn decide(input: &TokenInput<'_>, mut verify: impl FnMut(&str, &str) -> Resu
         return invalid(problem, None);
     }
     wait(input, problem).unwrap_or(TokenDecision::Mint { reason })
+}
+
+/// What a rotation that is due comes to once nothing else has to be settled first: the token that was minted for it, or else
+/// another.
+fn rotate(input: &TokenInput<'_>) -> Option<TokenDecision> {
+    let reason = match input.rotation? {
+        Rotation::Requested => MintReason::Requested,
+        Rotation::Age => MintReason::Age,
+    };
+    let begun = input.minted.and_then(|minted| {
+        let mut candidates = input.candidates.iter();
+        let candidate = candidates.find(|candidate| {
+            candidate.answers && candidate.hash == minted.hash && candidate.replaced() == input.current_hash()
+        })?;
+        Some(TokenDecision::Resume {
+            token: minted.token.clone(),
+            candidate_hash: candidate.hash.clone(),
+        })
+    });
+    Some(begun.unwrap_or(TokenDecision::Mint { reason }))
 }
 
 /// The decision to wait, unless hash and file have been unchanged for long enough.
@@ -324,22 +386,25 @@ fn wait(input: &TokenInput<'_>, problem: TokenProblem) -> Option<TokenDecision> 
 fn invalid(problem: TokenProblem, error: Option<&TokenError>) -> TokenDecision {
     let message = match problem {
         TokenProblem::Unreadable => {
-            "There is no readable AUTH_TOKEN in the agent's file, and automatic repair is off. Rotate the agent's token to \
-             give it a new one."
+            "There is no readable AUTH_TOKEN in the agent's file, and automatic repair is off. Give it a new \
+             one: `openclaw-controller rotate-token --agent …` with the agent's id."
                 .to_owned()
         }
         TokenProblem::Mismatch => {
             "AUTH_TOKEN in the agent's file does not match the stored token hash, and automatic repair is off: the agent \
-             can probably not authenticate. Rotate the agent's token to give it a new one."
+             can probably not authenticate. Give it a new one: `openclaw-controller rotate-token --agent …` with the agent's \
+             id."
                 .to_owned()
         }
         TokenProblem::BadHash => format!(
-            "{}. Clear agents.agent_token_hash of this agent to give it a new token.",
+            "{}. Give the agent a new token: `openclaw-controller rotate-token --agent …` with its id.",
             error.map_or_else(|| "the stored token hash cannot be used".to_owned(), ToString::to_string)
         ),
     };
     TokenDecision::Invalid { problem, message }
 }
 
+#[cfg(test)]
+mod rotation_tests;
 #[cfg(test)]
 mod tests;

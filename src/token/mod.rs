@@ -8,7 +8,8 @@ mod hash;
 mod text;
 
 pub use decide::{
-    Candidate, MemoryToken, MintReason, STABLE_FOR, TokenDecision, TokenInput, TokenProblem, VerifiedPair, decide,
+    Candidate, MemoryToken, MintReason, Rotation, STABLE_FOR, TokenDecision, TokenInput, TokenProblem, VerifiedPair,
+    decide,
 };
 pub use hash::{HashFormat, ParseHashFormatError, TokenError, fingerprint, hash, is_minted_form, mint, verify};
 pub use text::{Extracted, extract, insert, redact};

@@ -145,6 +145,11 @@ impl MemoryStore {
         self.state().gateway_records.get(&id).cloned()
     }
 
+    /// How many tokens are remembered as retired.
+    pub fn retired_tokens(&self) -> usize {
+        self.state().retired.values().map(Vec::len).sum()
+    }
+
     /// The ids of all boards, ordered.
     pub fn board_ids(&self) -> Vec<BoardId> {
         let state: &State = &self.state();

@@ -3,9 +3,11 @@
 //! Rows are edited through [`MemoryStore`]'s own methods, which send the hints that the database's triggers would send.
 //! Time is tokio's, from a fixed epoch on. Every write can be made to fail, before or after it lands.
 
+mod checkin;
 mod edit;
 mod hints;
 mod lease;
+mod request;
 mod state;
 mod store;
 

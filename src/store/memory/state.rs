@@ -29,6 +29,8 @@ pub(super) struct State {
     pub(super) agent_records: BTreeMap<AgentId, Remembered>,
     pub(super) verified: HashMap<AgentId, VerifiedPair>,
     pub(super) candidates: HashMap<AgentId, Vec<Candidate>>,
+    /// SHA-256 digests of tokens that were replaced, and until when they are taken.
+    pub(super) retired: HashMap<AgentId, Vec<(String, DateTime<Utc>)>>,
     /// The hash that did not match, and since when.
     pub(super) mismatches: HashMap<AgentId, (Option<String>, DateTime<Utc>)>,
     /// Oldest sighting first.

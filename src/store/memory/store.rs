@@ -2,13 +2,13 @@
 
 use chrono::{DateTime, SubsecRound, Utc};
 
-use super::MemoryStore;
 use super::state::{Remembered, State};
+use super::{MemoryStore, later};
 use crate::model::{AgentId, Event, GatewayAgentId, GatewayId, GatewayRecord, GatewaySnapshot, ObjectRef};
 use crate::store::record::{storable, storable_conditions};
 use crate::store::{
-    AgentStatusWrite, Candidate, Fence, GatewayStatusWrite, OrphanGateway, Placement, RecordedEvent, Store, StoreError,
-    TokenState, VerifiedPair,
+    AgentStatusWrite, Candidate, Fence, GatewayStatusWrite, OrphanGateway, Placement, ROTATION_GRACE, RecordedEvent,
+    Store, StoreError, TokenState, VerifiedPair,
 };
 
 /// Sets a value, and tells whether that changed anything.
@@ -43,7 +43,7 @@ impl MemoryStore {
     }
 
     /// Our clock with the database's precision.
-    fn database_now(&self) -> DateTime<Utc> {
+    pub(super) fn database_now(&self) -> DateTime<Utc> {
         self.now().trunc_subsecs(6)
     }
 }
@@ -157,6 +157,7 @@ impl Store for MemoryStore {
                         changed |= state.verified.remove(id).is_some();
                         changed |= state.candidates.remove(id).is_some();
                         changed |= state.mismatches.remove(id).is_some();
+                        changed |= state.retired.remove(id).is_some();
                     }
                     _ => {}
                 }
@@ -233,6 +234,10 @@ impl Store for MemoryStore {
                     .filter(|(hash, _)| *hash == current_hash)
                     .map(|(_, since)| *since),
                 current_hash,
+                rotated_for: state
+                    .agent_records
+                    .get(&agent)
+                    .and_then(|remembered| remembered.record.rotated_for),
             }
         })
     }
@@ -260,6 +265,7 @@ impl Store for MemoryStore {
         candidate: &Candidate,
     ) -> Result<bool, StoreError> {
         let mut home = None;
+        let now = self.database_now();
         let outcome = self.write("promote", fence, |state| {
             let Some(row) = state.agents.get_mut(&agent) else {
                 return (false, false);
@@ -272,8 +278,23 @@ impl Store for MemoryStore {
             let pair = VerifiedPair {
                 hash: candidate.hash.clone(),
                 token_sha256: candidate.token_sha256.clone(),
+                since: candidate.created_at.trunc_subsecs(6),
             };
-            state.verified.insert(agent, pair);
+            for retired in state.retired.values_mut() {
+                retired.retain(|(_, until)| *until > now);
+            }
+            state.retired.retain(|_, retired| !retired.is_empty());
+            let old = state.verified.insert(agent, pair);
+            if let Some(old) = old.filter(|old| Some(old.hash.as_str()) == expected_current)
+                && old.token_sha256 != candidate.token_sha256
+            {
+                let retired = state.retired.entry(agent).or_default();
+                retired.retain(|(token, _)| *token != old.token_sha256);
+                retired.push((old.token_sha256, later(now, ROTATION_GRACE)));
+            }
+            if candidate.rotates.is_some() {
+                state.agent_records.entry(agent).or_default().record.rotated_for = candidate.rotates;
+            }
             state.mismatches.remove(&agent);
             if changed {
                 home = state.agents.get(&agent).map(|row| state.home(row));
@@ -291,10 +312,14 @@ impl Store for MemoryStore {
         hash: &str,
         token_sha256: &str,
     ) -> Result<(), StoreError> {
+        let now = self.database_now();
         self.write("remember_verified", fence, |state| {
+            let known = state.verified.get(&agent);
+            let since = known.filter(|known| known.token_sha256 == token_sha256);
             let pair = VerifiedPair {
                 hash: hash.to_owned(),
                 token_sha256: token_sha256.to_owned(),
+                since: since.map_or(now, |known| known.since),
             };
             let settled = state.mismatches.remove(&agent).is_some();
             let new = state.verified.insert(agent, pair.clone()) != Some(pair);

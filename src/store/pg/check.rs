@@ -99,12 +99,17 @@ const TABLES: [Table; 6] = [
             ("is_board_lead", Bool),
             ("last_provision_error", Text),
             ("created_at", Time),
+            ("wake_attempts", Int),
+            ("checkin_deadline_at", Time),
         ],
         written: &[
             "status",
             "openclaw_session_id",
             "agent_token_hash",
             "last_provision_error",
+            "last_seen_at",
+            "wake_attempts",
+            "checkin_deadline_at",
         ],
     },
     Table {

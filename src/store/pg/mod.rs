@@ -1,6 +1,7 @@
 //! The store on Postgres.
 
 mod check;
+mod checkin;
 mod errors;
 mod events;
 mod fenced;
@@ -9,6 +10,7 @@ mod lease;
 mod load;
 mod migrate;
 mod records;
+mod request;
 mod rows;
 mod status;
 mod store;

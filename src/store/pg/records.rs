@@ -211,7 +211,10 @@ impl PgStore {
                 SELECT id FROM unnest($1::uuid[]) AS i (id) WHERE NOT EXISTS (SELECT FROM agents a WHERE a.id = i.id)),
              verified AS (DELETE FROM openclaw_controller.verified_tokens t USING gone WHERE t.agent_id = gone.id),
              candidates AS (DELETE FROM openclaw_controller.token_candidates t USING gone WHERE t.agent_id = gone.id),
-             mismatches AS (DELETE FROM openclaw_controller.token_mismatches t USING gone WHERE t.agent_id = gone.id)
+             mismatches AS (DELETE FROM openclaw_controller.token_mismatches t USING gone WHERE t.agent_id = gone.id),
+             retired AS (DELETE FROM openclaw_controller.retired_tokens t
+                          USING gone WHERE t.agent_id = gone.id OR t.until <= clock_timestamp()),
+             requests AS (DELETE FROM openclaw_controller.agent_requests t USING gone WHERE t.agent_id = gone.id)
              DELETE FROM openclaw_controller.agent_records r USING gone WHERE r.agent_id = gone.id",
         )
         .bind(&agents)

@@ -6,25 +6,26 @@ use sqlx::Row;
 use super::PgStore;
 use super::errors::About;
 use crate::model::AgentId;
-use crate::store::{Candidate, Fence, StoreError, TokenState, VerifiedPair};
+use crate::store::{Candidate, Fence, ROTATION_GRACE, StoreError, TokenState, VerifiedPair};
 
 impl PgStore {
     pub(super) async fn load_tokens(&self, agent: AgentId) -> Result<TokenState, StoreError> {
         let mut session = self.session().await?;
         let mut tx = self.begin_read(&mut session).await?;
         let row = sqlx::query(
-            "SELECT a.agent_token_hash, v.hash, v.token_sha256,
+            "SELECT a.agent_token_hash, v.hash, v.token_sha256, v.since AS verified_since, r.rotated_for,
                     CASE WHEN m.hash IS NOT DISTINCT FROM a.agent_token_hash THEN m.since END AS since
                FROM (SELECT $1::uuid AS id) asked
                LEFT JOIN agents a ON a.id = asked.id
                LEFT JOIN openclaw_controller.verified_tokens v ON v.agent_id = asked.id
-               LEFT JOIN openclaw_controller.token_mismatches m ON m.agent_id = asked.id",
+               LEFT JOIN openclaw_controller.token_mismatches m ON m.agent_id = asked.id
+               LEFT JOIN openclaw_controller.agent_records r ON r.agent_id = asked.id",
         )
         .bind(agent.0)
         .fetch_one(&mut *tx)
         .await?;
-        let candidates: Vec<(String, String, Option<String>, DateTime<Utc>)> = sqlx::query_as(
-            "SELECT hash, token_sha256, replaces, created_at FROM openclaw_controller.token_candidates
+        let candidates: Vec<(String, String, Option<String>, DateTime<Utc>, Option<DateTime<Utc>>)> = sqlx::query_as(
+            "SELECT hash, token_sha256, replaces, created_at, rotates FROM openclaw_controller.token_candidates
               WHERE agent_id = $1 ORDER BY created_at, hash",
         )
         .bind(agent.0)
@@ -34,21 +35,29 @@ impl PgStore {
         session.done();
         let hash: Option<String> = row.try_get("hash")?;
         let token_sha256: Option<String> = row.try_get("token_sha256")?;
+        let since: Option<DateTime<Utc>> = row.try_get("verified_since")?;
         Ok(TokenState {
             current_hash: row.try_get("agent_token_hash")?,
             verified: hash
                 .zip(token_sha256)
-                .map(|(hash, token_sha256)| VerifiedPair { hash, token_sha256 }),
+                .zip(since)
+                .map(|((hash, token_sha256), since)| VerifiedPair {
+                    hash,
+                    token_sha256,
+                    since,
+                }),
             candidates: candidates
                 .into_iter()
-                .map(|(hash, token_sha256, replaces, created_at)| Candidate {
+                .map(|(hash, token_sha256, replaces, created_at, rotates)| Candidate {
                     hash,
                     token_sha256,
                     replaces,
                     created_at,
+                    rotates,
                 })
                 .collect(),
             hash_unchanged_since: row.try_get("since")?,
+            rotated_for: row.try_get("rotated_for")?,
         })
     }
 
@@ -69,14 +78,16 @@ impl PgStore {
         let mut session = self.session().await?;
         let mut tx = self.begin_fenced(&mut session, fence).await?;
         sqlx::query(
-            "INSERT INTO openclaw_controller.token_candidates (agent_id, hash, token_sha256, replaces, created_at)
-             VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+            "INSERT INTO openclaw_controller.token_candidates
+                    (agent_id, hash, token_sha256, replaces, created_at, rotates)
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
         )
         .bind(agent.0)
         .bind(&candidate.hash)
         .bind(&candidate.token_sha256)
         .bind(&candidate.replaces)
         .bind(candidate.created_at)
+        .bind(candidate.rotates)
         .execute(&mut *tx)
         .await?;
         tx.commit().await?;
@@ -94,17 +105,32 @@ impl PgStore {
         let mut session = self.session().await?;
         let mut tx = self.begin_fenced(&mut session, fence).await?;
         let promoted = sqlx::query(
+            // Every part sees the tables as they were before all of them: `retired` finds the pair that is replaced.
             "WITH promoted AS (
                 UPDATE agents SET agent_token_hash = $3
-                 WHERE id = $1 AND agent_token_hash IS NOT DISTINCT FROM $2 RETURNING id)
-             INSERT INTO openclaw_controller.verified_tokens (agent_id, hash, token_sha256)
-             SELECT id, $3, $4 FROM promoted
-             ON CONFLICT (agent_id) DO UPDATE SET hash = excluded.hash, token_sha256 = excluded.token_sha256",
+                 WHERE id = $1 AND agent_token_hash IS NOT DISTINCT FROM $2 RETURNING id),
+             retired AS (
+                INSERT INTO openclaw_controller.retired_tokens AS t (agent_id, token_sha256, until)
+                SELECT v.agent_id, v.token_sha256, clock_timestamp() + make_interval(secs => $6)
+                  FROM promoted JOIN openclaw_controller.verified_tokens v ON v.agent_id = promoted.id
+                 WHERE v.hash = $2 AND v.token_sha256 <> $4
+                ON CONFLICT (agent_id, token_sha256) DO UPDATE SET until = excluded.until),
+             answered AS (
+                INSERT INTO openclaw_controller.agent_records AS r (agent_id, rotated_for)
+                SELECT id, $7::timestamptz FROM promoted WHERE $7::timestamptz IS NOT NULL
+                ON CONFLICT (agent_id) DO UPDATE SET rotated_for = excluded.rotated_for)
+             INSERT INTO openclaw_controller.verified_tokens (agent_id, hash, token_sha256, since)
+             SELECT id, $3, $4, $5 FROM promoted
+             ON CONFLICT (agent_id) DO UPDATE
+                SET hash = excluded.hash, token_sha256 = excluded.token_sha256, since = excluded.since",
         )
         .bind(agent.0)
         .bind(expected_current)
         .bind(&candidate.hash)
         .bind(&candidate.token_sha256)
+        .bind(candidate.created_at)
+        .bind(ROTATION_GRACE.as_secs_f64())
+        .bind(candidate.rotates)
         .execute(&mut *tx)
         .await
         .about(|| format!("the row of agent {agent}"))?
@@ -121,10 +147,19 @@ impl PgStore {
                 .await?
         };
         if promoted {
-            sqlx::query("DELETE FROM openclaw_controller.token_mismatches WHERE agent_id = $1")
-                .bind(agent.0)
-                .execute(&mut *tx)
-                .await?;
+            // Others promote at the same time: what one of them is removing already need not be waited for.
+            sqlx::query(
+                "WITH expired AS (
+                    SELECT agent_id, token_sha256 FROM openclaw_controller.retired_tokens
+                     WHERE until <= clock_timestamp() FOR UPDATE SKIP LOCKED),
+                 removed AS (
+                    DELETE FROM openclaw_controller.retired_tokens t USING expired e
+                     WHERE (t.agent_id, t.token_sha256) = (e.agent_id, e.token_sha256))
+                 DELETE FROM openclaw_controller.token_mismatches WHERE agent_id = $1",
+            )
+            .bind(agent.0)
+            .execute(&mut *tx)
+            .await?;
         }
         tx.commit().await?;
         session.done();
@@ -153,8 +188,11 @@ impl PgStore {
         let mut tx = self.begin_fenced(&mut session, fence).await?;
         sqlx::query(
             "WITH settled AS (DELETE FROM openclaw_controller.token_mismatches WHERE agent_id = $1)
-             INSERT INTO openclaw_controller.verified_tokens (agent_id, hash, token_sha256) VALUES ($1, $2, $3)
-             ON CONFLICT (agent_id) DO UPDATE SET hash = excluded.hash, token_sha256 = excluded.token_sha256",
+             INSERT INTO openclaw_controller.verified_tokens AS v (agent_id, hash, token_sha256, since)
+             VALUES ($1, $2, $3, clock_timestamp())
+             ON CONFLICT (agent_id) DO UPDATE
+                SET hash = excluded.hash, token_sha256 = excluded.token_sha256,
+                    since = CASE v.token_sha256 WHEN excluded.token_sha256 THEN v.since ELSE excluded.since END",
         )
         .bind(agent.0)
         .bind(hash)

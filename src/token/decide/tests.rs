@@ -19,28 +19,34 @@ fn fake_verify(token: &str, hash: &str) -> Result<bool, TokenError> {
 
 /// One situation; the default is an agent that never had anything.
 #[derive(Clone, Copy, Default)]
-struct Situation {
-    current: Option<&'static str>,
+pub(super) struct Situation {
+    pub(super) current: Option<&'static str>,
     /// Hash and what it replaces.
-    candidates: &'static [(&'static str, Option<&'static str>)],
+    pub(super) candidates: &'static [(&'static str, Option<&'static str>)],
     /// Letter of the token and hash.
-    verified: Option<(char, &'static str)>,
+    pub(super) verified: Option<(char, &'static str)>,
     /// Letters of the tokens in the file; `None` if there is no file.
-    file: Option<&'static str>,
+    pub(super) file: Option<&'static str>,
     /// Letter of the token and hash.
-    memory: Option<(char, &'static str)>,
-    unchanged_for: u64,
-    manual: bool,
+    pub(super) memory: Option<(char, &'static str)>,
+    pub(super) unchanged_for: u64,
+    pub(super) manual: bool,
+    pub(super) rotation: Option<Rotation>,
+    /// Letter of the token and hash.
+    pub(super) minted: Option<(char, &'static str)>,
+    /// Whether the candidates are for the rotation that is due.
+    pub(super) answers: bool,
 }
 
 /// The decision in a few words, and the number of keys derived.
-fn decided(situation: Situation) -> (String, u32) {
+pub(super) fn decided(situation: Situation) -> (String, u32) {
     let candidates: Vec<Candidate> = situation
         .candidates
         .iter()
         .map(|(hash, replaces)| Candidate {
             hash: (*hash).to_owned(),
             replaces: replaces.map(str::to_owned),
+            answers: situation.answers,
         })
         .collect();
     let print = situation
@@ -50,9 +56,8 @@ fn decided(situation: Situation) -> (String, u32) {
         let lines: Vec<String> = letters.chars().map(|c| format!("AUTH_TOKEN={}", token(c))).collect();
         extract(&lines.join("\n"))
     });
-    let memory = situation
-        .memory
-        .map(|(letter, hash)| (SecretString::from(token(letter)), hash));
+    let secret = |(letter, hash)| (SecretString::from(token(letter)), hash);
+    let (memory, minted) = (situation.memory.map(secret), situation.minted.map(secret));
     let input = TokenInput {
         current_hash: situation.current,
         candidates: &candidates,
@@ -61,6 +66,8 @@ fn decided(situation: Situation) -> (String, u32) {
             .map(|(fingerprint, hash)| VerifiedPair { fingerprint, hash }),
         observed: observed.as_ref(),
         memory: memory.as_ref().map(|(token, hash)| MemoryToken { token, hash }),
+        minted: minted.as_ref().map(|(token, hash)| MemoryToken { token, hash }),
+        rotation: situation.rotation,
         unchanged_for: Duration::from_secs(situation.unchanged_for),
         repair_auto: !situation.manual,
     };
@@ -104,7 +111,7 @@ fn decided(situation: Situation) -> (String, u32) {
     (text, calls.get())
 }
 
-fn check(situation: Situation, expected: &str) {
+pub(super) fn check(situation: Situation, expected: &str) {
     assert_eq!(decided(situation).0, expected);
 }
 
@@ -116,8 +123,11 @@ const NEW: Situation = Situation {
     memory: None,
     unchanged_for: 0,
     manual: false,
+    rotation: None,
+    minted: None,
+    answers: false,
 };
-const HASHED: Situation = Situation {
+pub(super) const HASHED: Situation = Situation {
     current: Some("hash-a"),
     ..NEW
 };
