@@ -14,6 +14,7 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
 
+use crate::reconcile::TokenPolicy;
 use crate::token::HashFormat;
 
 /// The environment variable that holds the database's URL.
@@ -92,7 +93,7 @@ impl fmt::Display for Span {
 pub struct DesiredArgs {
     /// URL at which agents reach the backend (or this controller); rendered into their files.
     ///
-    /// Defaults to http:// and the address of --listen. Beside an existing installation no file of an existing agent is
+    /// Defaults to http:// and the address of --agent-listen, or of --listen. Beside an existing installation no file of an existing agent is
     /// written until this and --templates-dir are given.
     #[arg(long, env = "OPENCLAW_CONTROLLER_BASE_URL", value_name = "URL", value_parser = base_url)]
     pub base_url: Option<String>,
@@ -116,6 +117,75 @@ pub struct DesiredArgs {
         default_value = "127.0.0.1:8080"
     )]
     pub listen: SocketAddr,
+
+    /// Address that agents check in at (POST /api/v1/agent/heartbeat), for where they must not reach metrics and probes.
+    ///
+    /// Defaults to the address of --listen; if given, check-ins are answered here only.
+    #[arg(long, env = "OPENCLAW_CONTROLLER_AGENT_LISTEN", value_name = "ADDR")]
+    pub agent_listen: Option<SocketAddr>,
+
+    /// What is wanted of agents' tokens.
+    #[command(flatten)]
+    pub tokens: TokenArgs,
+}
+
+/// What is wanted of agents' tokens.
+#[derive(Args, Clone, Debug)]
+pub struct TokenArgs {
+    /// Give every agent a new token when its token is older than this, an hour at least: 90d, 12h. Off unless given.
+    ///
+    /// Age counts from when the token was made, or from when it was first verified if it was found. It is looked at whenever
+    /// the agent is, at the latest at the next resync.
+    #[arg(long, env = "OPENCLAW_CONTROLLER_TOKEN_MAX_AGE", value_name = "SPAN", value_parser = max_age)]
+    pub token_max_age: Option<Span>,
+
+    /// What to do about a token that is lost or does not match its stored hash.
+    #[arg(
+        long,
+        env = "OPENCLAW_CONTROLLER_TOKEN_REPAIR",
+        value_name = "MODE",
+        default_value = "auto"
+    )]
+    pub token_repair: TokenRepair,
+}
+
+impl Default for TokenArgs {
+    fn default() -> Self {
+        Self {
+            token_max_age: None,
+            token_repair: TokenRepair::Auto,
+        }
+    }
+}
+
+impl TokenArgs {
+    /// The same for the reconcilers.
+    pub fn policy(&self) -> TokenPolicy {
+        TokenPolicy {
+            max_age: self.token_max_age.map(|span| span.0),
+            repair_auto: self.token_repair == TokenRepair::Auto,
+        }
+    }
+}
+
+/// What to do about a token that is lost or does not match its stored hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TokenRepair {
+    /// Replace it, once nobody has changed token or hash for a minute.
+    Auto,
+    /// Say so (TokenValid=False) and wait for `rotate-token`.
+    Manual,
+}
+
+/// Shorter than this, a token would be replaced before every agent has read it.
+const LEAST_MAX_AGE: Duration = Duration::from_hours(1);
+
+fn max_age(text: &str) -> Result<Span, String> {
+    let span: Span = text.parse()?;
+    if span.0 < LEAST_MAX_AGE {
+        return Err("must be an hour at least: an agent reads a new token only at its next heartbeat".into());
+    }
+    Ok(span)
 }
 
 impl DesiredArgs {
@@ -123,7 +193,7 @@ impl DesiredArgs {
     pub fn base_url(&self) -> String {
         self.base_url
             .clone()
-            .unwrap_or_else(|| format!("http://{}", self.listen))
+            .unwrap_or_else(|| format!("http://{}", self.agent_listen.unwrap_or(self.listen)))
     }
 
     /// Whether files of agents that existed before this controller may be written beside an existing installation.
@@ -230,6 +300,15 @@ mod tests {
         }
         for text in ["", "0s", "5", "-1m", "soon"] {
             assert!(text.parse::<Span>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn tokens_live_an_hour_at_least() {
+        assert_eq!(max_age("90d"), Ok(Span(Duration::from_hours(90 * 24))));
+        assert_eq!(max_age("1h"), Ok(Span(LEAST_MAX_AGE)));
+        for text in ["59m", "0s", "old"] {
+            assert!(max_age(text).is_err(), "{text}");
         }
     }
 

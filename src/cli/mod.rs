@@ -3,6 +3,7 @@
 mod diff;
 mod get;
 mod migrate;
+mod rotate;
 pub mod run;
 
 #[cfg(feature = "sim")]
@@ -15,9 +16,9 @@ use secrecy::SecretString;
 #[cfg(feature = "sim")]
 use tokio_util::sync::CancellationToken;
 
-#[cfg(feature = "sim")]
-use crate::config::DesiredArgs;
 use crate::config::{self, RunArgs};
+#[cfg(feature = "sim")]
+use crate::config::{DesiredArgs, TokenArgs};
 use crate::store::{PgOptions, PgStore};
 use crate::telemetry::{self, LogFormat};
 
@@ -87,6 +88,13 @@ enum Command {
     /// Reads the database alone: what is shown is what a running controller last saw.
     #[command(after_help = GET_HELP)]
     Get(get::GetArgs),
+    /// Ask for new tokens for agents.
+    ///
+    /// Writes the request and returns; the controller that runs on the database, now or later, gives each agent a new token in
+    /// two steps that lock nobody out. The old token is taken at check-ins for ten minutes more, and stands in no managed file
+    /// afterwards.
+    #[command(after_help = ROTATE_HELP)]
+    RotateToken(rotate::RotateArgs),
     /// Start a private Postgres and a gateway, seed them, and run the controller on them.
     #[cfg(feature = "sim")]
     #[command(after_help = DEMO_HELP)]
@@ -138,6 +146,16 @@ Examples:
 
 Exit codes: 0 listed, even if nothing was found; 2 the database cannot be used.";
 
+const ROTATE_HELP: &str = "\
+Examples:
+  openclaw-controller rotate-token --all --wait            every agent, with progress, until all is done
+  openclaw-controller rotate-token --board 6d2f0c1e-0000-4000-8000-000000000002
+  openclaw-controller rotate-token --agent ID1 --agent ID2 --wait --timeout 2m
+
+Exit codes: 0 requested, or with --wait: done; 1 not every agent had its new token in time (each is listed with the reason;
+the rotation goes on); 2 an id is not known (nothing was requested), or the database cannot be used; 130 the waiting was
+ended by a signal (the rotation goes on).";
+
 #[cfg(feature = "sim")]
 const DEMO_HELP: &str = "\
 Examples:
@@ -187,6 +205,7 @@ async fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Migrate => migrate::command().await.map(|()| ExitCode::SUCCESS),
         Command::Diff(args) => diff::command(args).await,
         Command::Get(args) => get::command(args).await.map(|()| ExitCode::SUCCESS),
+        Command::RotateToken(args) => rotate::command(args).await,
         #[cfg(feature = "sim")]
         Command::Demo(args) => Box::pin(demo_command(args)).await.map(|()| ExitCode::SUCCESS),
     }
@@ -205,6 +224,8 @@ async fn demo_command(args: demo::DemoArguments) -> anyhow::Result<()> {
                     templates_dir: None,
                     device_identity: Some(target.device_identity),
                     listen: target.listen,
+                    agent_listen: None,
+                    tokens: TokenArgs::default(),
                 },
                 resync_interval: config::Span(std::time::Duration::from_secs(30)),
                 token_hash: config::TokenHash::Auto,

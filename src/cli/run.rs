@@ -17,11 +17,11 @@ use crate::gateway::{DeviceIdentity, RpcMetrics, WebSocketConnector};
 use crate::reconcile::{AGENT_CONTROLLER, Fleet, GATEWAY_CONTROLLER, Settings, Workers};
 use crate::render::TemplateSet;
 use crate::runtime::{BackoffPolicy, FleetMetrics, Ownership, OwnershipConfig, RuntimeMetrics, Standing};
-use crate::serve::{self, Health, ServeState};
+use crate::serve::{self, AgentRoutes, Health, ServeState};
 use crate::store::{ListenerState, PgOptions, PgStore, Store, StoreError};
 
 /// The one lease of the simple form of ownership: whoever holds it reconciles everything.
-const SCOPE: &str = "all";
+pub(super) const SCOPE: &str = "all";
 
 /// The name of the elector in `leader_election_master_status`.
 const ELECTOR: &str = "openclaw-controller";
@@ -56,15 +56,27 @@ pub async fn run(url: SecretString, args: RunArgs, stop: CancellationToken) -> a
             args.desired.listen
         )
     })?;
+    let agent_listener = match args.desired.agent_listen {
+        None => None,
+        Some(address) => Some(
+            TcpListener::bind(address)
+                .await
+                .with_context(|| format!("cannot listen on {address}; choose another address with --agent-listen"))?,
+        ),
+    };
+    let agents = AgentRoutes::new(Arc::clone(&store), &registry)?;
     let serving = CancellationToken::new();
     let server = tokio::spawn(serve::serve(
         listener,
         ServeState {
             registry,
             health: health.clone(),
+            agents: agent_listener.is_none().then(|| agents.clone()),
         },
         serving.clone(),
     ));
+    let agent_server =
+        agent_listener.map(|listener| tokio::spawn(serve::serve_agents(listener, agents, serving.clone())));
     let outcome = async {
         let Some(existing) = prepare(&store, !args.no_migrate, &health, &stop).await? else {
             return Ok(());
@@ -95,6 +107,9 @@ pub async fn run(url: SecretString, args: RunArgs, stop: CancellationToken) -> a
     .await;
     serving.cancel();
     let _ = server.await;
+    if let Some(agent_server) = agent_server {
+        let _ = agent_server.await;
+    }
     store.close().await;
     outcome
 }
@@ -232,6 +247,7 @@ pub(super) fn settings(args: &DesiredArgs, hash: TokenHash, resync: Duration, ex
         token_format: hash.resolve(existing_installation),
         withhold_existing_files: existing_installation && !args.is_explicit(),
         second_writer: existing_installation,
+        tokens: args.tokens.policy(),
         resync_interval: resync,
     }
 }

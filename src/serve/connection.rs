@@ -2,14 +2,17 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use axum::serve::Listener;
+use axum::{
+    extract::connect_info::Connected,
+    serve::{IncomingStream, Listener},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -19,6 +22,9 @@ use tokio::{
 
 /// How many connections may be open at once: far more than scrapers and probes need, far fewer than there are file descriptors.
 pub(super) const CONNECTIONS: usize = 128;
+
+/// The same where agents check in by themselves: one host may run hundreds, which can all come at once.
+pub(super) const AGENT_CONNECTIONS: usize = 1024;
 
 /// How long a connection may be silent, between requests as well. Longer than the usual scrape interval of up to a minute.
 const IDLE: Duration = Duration::from_secs(75);
@@ -30,11 +36,22 @@ pub(super) struct Bounded {
 }
 
 impl Bounded {
-    pub(super) fn new(listener: TcpListener) -> Self {
+    /// At most so many `connections` at once.
+    pub(super) fn new(listener: TcpListener, connections: usize) -> Self {
         Self {
             listener,
-            slots: Arc::new(Semaphore::new(CONNECTIONS)),
+            slots: Arc::new(Semaphore::new(connections)),
         }
+    }
+}
+
+/// The other side's address.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub(super) IpAddr);
+
+impl Connected<IncomingStream<'_, Bounded>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
+        Self(stream.remote_addr().ip())
     }
 }
 

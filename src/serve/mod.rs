@@ -1,10 +1,12 @@
-//! HTTP: metrics and probes.
+//! HTTP: metrics, probes, and where agents check in.
 //!
 //! Three pages for machines and for whoever is on call: `/metrics`, `/healthz` (this process can answer) and `/readyz` (it can
-//! do its work, check by check). All are plain text, small, and without secrets.
+//! do its work, check by check). All are plain text, small, and without secrets. One for agents: `/api/v1/agent/heartbeat`.
 
+mod agents;
 mod connection;
 mod health;
+mod limits;
 #[cfg(test)]
 mod tests;
 
@@ -23,7 +25,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use self::connection::Bounded;
+pub use self::agents::{AgentRoutes, HEARTBEAT_PATH};
+use self::connection::{AGENT_CONNECTIONS, Bounded, CONNECTIONS, Peer};
 pub use self::health::{Check, Health};
 
 /// How long a page may take. They are computed from memory: one that takes longer never comes.
@@ -32,7 +35,7 @@ const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 /// How long open requests may go on when the server is stopped.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// The largest request body, in bytes. No page wants one.
+/// The largest request body, in bytes. No page wants one; a check-in has a limit of its own.
 const BODY_LIMIT: usize = 1_024;
 
 const HELP: &str = "This is openclaw-controller. Pages:\n  /metrics  metrics in Prometheus' text format\n  /healthz  whether \
@@ -45,6 +48,8 @@ pub struct ServeState {
     pub registry: Registry,
     /// The checks behind `/readyz`.
     pub health: Health,
+    /// Where agents check in, if they do so on this listener.
+    pub agents: Option<AgentRoutes>,
 }
 
 /// Serves until `cancel` fires, then lets open requests end for two seconds at most.
@@ -54,7 +59,25 @@ pub struct ServeState {
 pub async fn serve(listener: TcpListener, state: ServeState, cancel: CancellationToken) -> io::Result<()> {
     let address = listener.local_addr()?;
     info!(%address, "serving /metrics, /healthz and /readyz");
-    let server = axum::serve(Bounded::new(listener), router(state))
+    serve_router(Bounded::new(listener, CONNECTIONS), router(state), cancel).await
+}
+
+/// Serves nothing but the pages for agents, as [`serve`] does.
+///
+/// # Errors
+/// When the listener itself fails; a failing connection never ends it.
+pub async fn serve_agents(listener: TcpListener, agents: AgentRoutes, cancel: CancellationToken) -> io::Result<()> {
+    let address = listener.local_addr()?;
+    info!(%address, "serving {HEARTBEAT_PATH}");
+    let router = agents
+        .router()
+        .fallback(async || (StatusCode::NOT_FOUND, format!("There is only {HEARTBEAT_PATH} here.\n")))
+        .layer(middleware::from_fn(bounded));
+    serve_router(Bounded::new(listener, AGENT_CONNECTIONS), router, cancel).await
+}
+
+async fn serve_router(listener: Bounded, router: Router, cancel: CancellationToken) -> io::Result<()> {
+    let server = axum::serve(listener, router.into_make_service_with_connect_info::<Peer>())
         .with_graceful_shutdown(cancel.clone().cancelled_owned())
         .into_future();
     tokio::select! {
@@ -67,6 +90,7 @@ pub async fn serve(listener: TcpListener, state: ServeState, cancel: Cancellatio
 }
 
 fn router(state: ServeState) -> Router {
+    let agents = state.agents.clone().map(AgentRoutes::router).unwrap_or_default();
     Router::new()
         .route("/", get(async || HELP))
         .route("/metrics", get(metrics))
@@ -78,8 +102,9 @@ fn router(state: ServeState) -> Router {
             (StatusCode::METHOD_NOT_ALLOWED, text)
         })
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(middleware::from_fn(bounded))
         .with_state(state)
+        .merge(agents)
+        .layer(middleware::from_fn(bounded))
 }
 
 /// Gives every request a deadline, and keeps answers out of caches: all of them are about now.

@@ -29,6 +29,7 @@ async fn start() -> Server {
     let state = ServeState {
         registry,
         health: health.clone(),
+        agents: None,
     };
     Server {
         address,
