@@ -19,6 +19,8 @@ mod faults;
 mod fleet;
 #[path = "simulation/promise.rs"]
 mod promise;
+#[path = "simulation/rotation.rs"]
+mod rotation;
 #[path = "simulation/runner.rs"]
 mod runner;
 #[path = "simulation/schedule.rs"]

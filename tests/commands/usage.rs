@@ -11,7 +11,7 @@ use crate::support::process::command;
 async fn the_help_of_every_command_teaches() {
     let main = command(&["--help"], &[]).await;
     assert_eq!(main.code, Some(0));
-    for word in ["run", "migrate", "diff", "get", "demo", "DATABASE_URL", "Examples:"] {
+    for word in ["run", "migrate", "diff", "get", "rotate-token", "demo", "DATABASE_URL", "Examples:"] {
         assert!(main.stdout.contains(word), "{word} is not in\n{}", main.stdout);
     }
     for (name, words) in [
@@ -28,6 +28,10 @@ async fn the_help_of_every_command_teaches() {
         ("migrate", &["Examples:", "Exit code", "existing installation"]),
         ("diff", &["Examples:", "Exit code 0", "redacted", "--gateway"]),
         ("get", &["Examples:", "Exit code", "wide", "json"]),
+        (
+            "rotate-token",
+            &["Examples:", "Exit code", "--wait", "--agent", "--board", "--all", "ten minutes"],
+        ),
         ("demo", &["Examples:", "--gateway"]),
     ] {
         let help = command(&[name, "--help"], &[]).await;
@@ -46,6 +50,9 @@ async fn the_help_of_every_command_teaches() {
         "DEVICE_IDENTITY",
         "TEMPLATES_DIR",
         "TOKEN_HASH",
+        "TOKEN_MAX_AGE",
+        "TOKEN_REPAIR",
+        "AGENT_LISTEN",
     ] {
         let flag = format!("--{}", name.to_lowercase().replace('_', "-"));
         assert!(help.contains(&flag), "{flag} is not in\n{help}");
@@ -91,7 +98,12 @@ async fn a_database_that_is_not_named_not_there_or_not_migrated_is_told_without_
     let database = Database::empty().await;
     let nowhere = format!("postgres://me:hunter2@127.0.0.1:{}/x", lab::free_port().unwrap());
     let wrong = database.url.replace(&password(&database.url), "hunter2");
-    for arguments in [&["diff"] as &[_], &["get", "agents"], &["migrate"]] {
+    for arguments in [
+        &["diff"] as &[_],
+        &["get", "agents"],
+        &["rotate-token", "--all"],
+        &["migrate"],
+    ] {
         let migrates = arguments == ["migrate"];
         for (url, says) in [
             ("", "DATABASE_URL is not set"),
@@ -147,6 +159,10 @@ async fn settings_that_make_no_sense_are_refused_before_anything_is_done() {
             "must not hold a password",
         ),
         ("--token-hash", "TOKEN_HASH", "md5", "pbkdf2-sha256"),
+        ("--token-max-age", "TOKEN_MAX_AGE", "10m", "an hour at least"),
+        ("--token-max-age", "TOKEN_MAX_AGE", "old", "90s"),
+        ("--token-repair", "TOKEN_REPAIR", "never", "manual"),
+        ("--agent-listen", "AGENT_LISTEN", "everywhere", "invalid socket address"),
         (
             "--templates-dir",
             "TEMPLATES_DIR",

@@ -138,9 +138,10 @@ impl Schedule {
             }),
             13 => store.delete_agent(agent),
             14 => store.edit_agent(agent, |row| row.delete_requested_at = Some(NaiveDateTime::default())),
-            _ => match nonce % 3 {
+            _ => match nonce % 4 {
                 0 => store.edit_agent(agent, |row| row.session_key = Some("agent:main:main".into())),
                 1 => store.edit_agent(agent, |row| row.token_hash = None),
+                2 => store.edit_agent(agent, |row| row.requests.rotate = Some(store.now())),
                 _ => store.check_in(agent, store.now().naive_utc()),
             },
         }

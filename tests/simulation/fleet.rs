@@ -7,7 +7,7 @@ use chrono::{NaiveDateTime, TimeDelta};
 use openclaw_controller::model::{
     AgentId, AgentRequests, AgentRow, Board, BoardId, GatewayAgentId, GatewayId, GatewayRow, User, workspace_path,
 };
-use openclaw_controller::reconcile::{AGENT_CONTROLLER, Fleet, GATEWAY_CONTROLLER, Settings, Workers};
+use openclaw_controller::reconcile::{AGENT_CONTROLLER, Fleet, GATEWAY_CONTROLLER, Settings, TokenPolicy, Workers};
 use openclaw_controller::render::TemplateSet;
 use openclaw_controller::runtime::{FleetMetrics, Ownership, OwnershipConfig, RuntimeMetrics};
 use openclaw_controller::sim::{SimConnector, SimDialect, SimGateway};
@@ -47,6 +47,8 @@ pub(crate) struct World {
     pub(crate) templates: Arc<TemplateSet>,
     /// Whether the controllers are told that another program writes tokens too.
     pub(crate) second_writer: bool,
+    /// What the controllers are told of tokens.
+    pub(crate) tokens: TokenPolicy,
     connector: Arc<SimConnector>,
     replicas: u64,
     ids: u128,
@@ -69,6 +71,7 @@ impl World {
             places: Vec::new(),
             templates: Arc::new(templates),
             second_writer: false,
+            tokens: TokenPolicy::default(),
             connector: Arc::new(SimConnector::default()),
             replicas: 0,
             ids: 0,
@@ -216,6 +219,7 @@ impl World {
                 token_format: HashFormat::Pbkdf2OneRound,
                 withhold_existing_files: false,
                 second_writer: self.second_writer,
+                tokens: self.tokens,
                 resync_interval: RESYNC,
             },
             workers: Workers::default(),

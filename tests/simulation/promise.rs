@@ -155,6 +155,11 @@ impl Check<'_> {
         if let Some(error) = &row.last_provision_error {
             self.say(format!("{id}: ready, yet last_provision_error is {error:?}"));
         }
+        let record = self.snapshot.agent_records.get(&row.id);
+        let rotated_for = record.and_then(|record| record.rotated_for);
+        if row.requests.rotate.is_some() && rotated_for != row.requests.rotate {
+            self.say(format!("{id}: a new token was requested, and there is none"));
+        }
         self.roster(row, id);
         self.files(row, id);
     }

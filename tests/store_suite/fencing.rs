@@ -221,6 +221,7 @@ async fn a_guarded_promotion_that_waited_looks_again() {
         hash: "ours".to_owned(),
         token_sha256: "sha".to_owned(),
         created_at: chrono::Utc::now(),
+        rotates: None,
     };
     let promoting = tokio::spawn(async move { store.promote(&fence, WORKER, None, &candidate).await });
     until_waiting(&world, 1).await;

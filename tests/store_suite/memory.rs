@@ -1,5 +1,7 @@
 //! The world in memory.
 
+use std::time::Duration;
+
 use openclaw_controller::model::{AgentId, AgentRow, Board, GatewayId, GatewayRow, User};
 use openclaw_controller::store::{HintSource, MemoryStore, Store as _};
 use uuid::Uuid;
@@ -58,6 +60,16 @@ impl World for Memory {
 
     async fn agent_row(&self, id: AgentId) -> AgentRow {
         self.0.agent(id).unwrap()
+    }
+
+    async fn pass(&self, time: Duration) {
+        tokio::time::pause();
+        tokio::time::advance(time).await;
+        tokio::time::resume();
+    }
+
+    async fn retired(&self) -> usize {
+        self.0.retired_tokens()
     }
 
     async fn mark(&self) -> String {

@@ -1,5 +1,7 @@
 //! The world in Postgres: a fresh database on the tests' own server.
 
+use std::time::Duration;
+
 use openclaw_controller::lab::shared_postgres;
 use openclaw_controller::model::{AgentId, AgentRow, Board, GatewayId, GatewayRow, JsonColumn, User};
 use openclaw_controller::store::{HintSource, PgOptions, PgStore, Store as _};
@@ -249,6 +251,19 @@ impl World for Postgres {
         agents.find(|agent| agent.id == id).unwrap()
     }
 
+    async fn pass(&self, time: Duration) {
+        self.run(&format!(
+            "UPDATE openclaw_controller.retired_tokens SET until = until - interval '{} s'",
+            time.as_secs()
+        ))
+        .await;
+    }
+
+    async fn retired(&self) -> usize {
+        let count = self.text("SELECT count(*) FROM openclaw_controller.retired_tokens").await;
+        count.parse().unwrap()
+    }
+
     async fn mark(&self) -> String {
         // Where every row is and which transaction wrote it: an UPDATE that changes nothing shows too.
         let mut mark = String::new();
@@ -261,6 +276,8 @@ impl World for Postgres {
             "openclaw_controller.verified_tokens",
             "openclaw_controller.token_candidates",
             "openclaw_controller.token_mismatches",
+            "openclaw_controller.retired_tokens",
+            "openclaw_controller.agent_requests",
             "openclaw_controller.events",
         ] {
             mark += &self

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use chrono::NaiveDateTime;
 use openclaw_controller::model::{AgentId, AgentRequests, AgentRow, Board, BoardId, GatewayId, GatewayRow, User};
-use openclaw_controller::store::{Fence, Hint, HintSource, LeaseStore, Store};
+use openclaw_controller::store::{CheckInStore, Fence, Hint, HintSource, LeaseStore, RequestStore, Store};
 use uuid::Uuid;
 
 pub(crate) const TTL: Duration = Duration::from_secs(15);
 
 /// A store with a way to edit its rows.
 pub(crate) trait World: Sync {
-    type Store: Store + LeaseStore;
+    type Store: Store + LeaseStore + CheckInStore + RequestStore;
 
     fn store(&self) -> &Self::Store;
     fn hints(&self) -> impl HintSource;
@@ -28,6 +28,10 @@ pub(crate) trait World: Sync {
     /// With all boards and agents on it.
     fn delete_gateway(&self, id: GatewayId) -> impl Future<Output = ()>;
     fn agent_row(&self, id: AgentId) -> impl Future<Output = AgentRow>;
+    /// Lets time pass, for tokens that were retired.
+    fn pass(&self, time: Duration) -> impl Future<Output = ()>;
+    /// How many retired tokens are remembered.
+    fn retired(&self) -> impl Future<Output = usize>;
     /// Changes with every write, leases aside.
     fn mark(&self) -> impl Future<Output = String>;
 }

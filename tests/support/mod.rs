@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use openclaw_controller::cli::run;
-use openclaw_controller::config::{DesiredArgs, RunArgs, Span, TokenHash};
+use openclaw_controller::config::{DesiredArgs, RunArgs, Span, TokenArgs, TokenHash};
 use openclaw_controller::lab;
 use openclaw_controller::model::{AgentId, BoardId, Condition, ConditionStatus, ConditionType, Conditions, GatewayId};
 use openclaw_controller::store::{PgOptions, PgStore};
@@ -272,6 +272,8 @@ pub struct Options {
     pub templates_dir: Option<PathBuf>,
     pub base_url: Option<String>,
     pub token_hash: TokenHash,
+    pub tokens: TokenArgs,
+    pub agent_listen: Option<SocketAddr>,
 }
 
 impl Default for Options {
@@ -281,6 +283,8 @@ impl Default for Options {
             templates_dir: None,
             base_url: Some("http://mission.test".into()),
             token_hash: TokenHash::Auto,
+            tokens: TokenArgs::default(),
+            agent_listen: None,
         }
     }
 }
@@ -304,6 +308,8 @@ impl Controller {
                 templates_dir: options.templates_dir,
                 device_identity: Some(state.path().join("device.json")),
                 listen: address,
+                agent_listen: options.agent_listen,
+                tokens: options.tokens,
             },
             resync_interval: Span(options.resync),
             token_hash: options.token_hash,

@@ -17,11 +17,13 @@ use super::world::{ORGANIZATION, TTL, World, agent, at, board, fence, gateway, i
 
 mod leases;
 mod records;
+mod rotations;
 mod rows;
 mod tokens;
 
 use self::leases::*;
 use self::records::*;
+use self::rotations::*;
 use self::rows::*;
 use self::tokens::*;
 
@@ -51,6 +53,12 @@ every_store!(
     a_promotion_needs_the_hash_that_was_read,
     candidates_wait_until_they_are_dropped,
     a_mismatch_is_noted_once_per_hash,
+    a_promotion_answers_its_request_and_retires_the_token_before_it,
+    a_token_that_was_not_valid_is_not_retired,
+    a_tokens_age_counts_from_when_it_was_first_verified,
+    a_check_in_brings_the_agent_online,
+    a_check_in_of_an_agent_that_is_being_deleted_leaves_its_status,
+    new_tokens_are_requested_for_agents_that_have_rows,
     events_are_counted_rather_than_repeated,
     nobody_writes_without_the_lease,
     a_lease_changes_hands_with_a_growing_term,
@@ -80,6 +88,7 @@ fn candidate(hash: &str, created: i64) -> Candidate {
         token_sha256: format!("sha-of-{hash}"),
         replaces: Some("replaced".to_owned()),
         created_at: ago(created),
+        rotates: None,
     }
 }
 
