@@ -94,8 +94,8 @@ pub(super) fn why(candidate: &Candidate, state: &TokenState, policy: TokenPolicy
             .verified_current()
             .is_some_and(|pair| policy.is_of_age(pair.since, candidate.created_at))
     };
-    let had_one = candidate
-        .replaces
+    let had_one = state
+        .current_hash
         .as_deref()
         .is_some_and(|hash| !hash.trim().is_empty());
     if candidate.rotates.is_some() {
@@ -153,16 +153,16 @@ impl<S: Store, C: Connector> World<S, C> {
             }
         }
         let Some(why) = promotion.why else { return Ok(()) };
-        let what = match why {
-            "requested" => "as was requested",
-            "age" => "the one before had come of age",
-            _ => "the one before was lost or did not belong to the stored hash",
+        let message = match why {
+            "requested" => "The agent has a new token, as was requested (requested).",
+            "age" => "The agent has a new token, because the one before had come of age (age).",
+            _ => "The agent has a token that counts again; the one before was lost or did not match its hash (repair).",
         };
         let event = Event {
             object: ObjectRef::Agent(id),
             kind: EventKind::Normal,
             reason: "TokenRotated".into(),
-            message: format!("The agent has a new token ({why}): {what}."),
+            message: message.into(),
         };
         self.store.record_events(&self.fence, &[event]).await?;
         Ok(())
@@ -226,12 +226,15 @@ mod tests {
 
     #[test]
     fn the_reason_of_a_rotation_is_told() {
-        let state = state(None, at(0), "hash");
-        let why = |replaces: Option<&str>, created_at, rotates| {
+        let why = |current: Option<&str>, created_at, rotates| {
+            let state = TokenState {
+                current_hash: current.map(ToOwned::to_owned),
+                ..state(None, at(0), "hash")
+            };
             let candidate = Candidate {
                 hash: "new".to_owned(),
                 token_sha256: "sha".to_owned(),
-                replaces: replaces.map(ToOwned::to_owned),
+                replaces: None,
                 created_at,
                 rotates,
             };

@@ -396,7 +396,7 @@ async fn decide(
             hash: candidate.hash.clone(),
             replaces: candidate.replaces.clone(),
             // Any new token will do for one that has come of age.
-            answers: due.request.is_none() || candidate.rotates == due.request,
+            answers: due.is_any() && (due.request.is_none() || candidate.rotates == due.request),
         })
         .collect();
     // A candidate that was written and one that verified are found by their fingerprints: no key is derived for ours.

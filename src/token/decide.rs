@@ -283,8 +283,14 @@ pub fn decide(input: &TokenInput<'_>, mut verify: impl FnMut(&str, &str) -> Resu
         if foreign && let Some(wait) = wait(input, TokenProblem::Mismatch) {
             return wait;
         }
-        if foreign && !input.repair_auto && input.rotation.is_none() {
-            return invalid(TokenProblem::Mismatch, None);
+        if foreign && !candidate.answers {
+            // Promoted, it would only be replaced.
+            if let Some(rotation) = rotate(input) {
+                return rotation;
+            }
+            if !input.repair_auto {
+                return invalid(TokenProblem::Mismatch, None);
+            }
         }
         return TokenDecision::Promote {
             token: token.clone(),

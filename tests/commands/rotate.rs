@@ -8,7 +8,8 @@ use crate::Fleet;
 use crate::support::process::command;
 use crate::support::{Controller, Database, Options, PATIENCE, eventually};
 
-const ASKED: &str = "SELECT count(*)::text FROM openclaw_controller.agent_requests WHERE rotate_requested_at IS NOT NULL";
+const ASKED: &str =
+    "SELECT count(*)::text FROM openclaw_controller.agent_requests WHERE rotate_requested_at IS NOT NULL";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rotate_token_asks_and_waits_until_every_agent_has_its_new_token() {
@@ -27,29 +28,51 @@ async fn rotate_token_asks_and_waits_until_every_agent_has_its_new_token() {
 
     let waited = command(&["rotate-token", "--all", "--wait"], &fleet.environment()).await;
     assert_eq!(waited.code, Some(0), "{waited:?}");
-    assert!(waited.stdout.contains("new tokens were requested for 4 agents"), "{waited:?}");
+    assert!(
+        waited.stdout.contains("new tokens were requested for 4 agents"),
+        "{waited:?}"
+    );
     assert!(waited.stdout.contains("4 agents have a new token"), "{waited:?}");
     // No terminal: lines rather than a bar.
     assert!(waited.stderr.contains("4 of 4 new tokens\n"), "{waited:?}");
     assert!(!waited.stderr.contains("no controller is running"), "{waited:?}");
     let new = fleet.agent_token();
     assert_ne!(old, new);
-    let shown = format!("{}{}{}", waited.stdout, waited.stderr, fleet.database.everything_told().await);
+    let shown = format!(
+        "{}{}{}",
+        waited.stdout,
+        waited.stderr,
+        fleet.database.everything_told().await
+    );
     assert!(!shown.contains(&old) && !shown.contains(&new), "a token was shown");
     let told = "SELECT count(*)::text FROM openclaw_controller.events
                  WHERE reason = 'TokenRotated' AND kind = 'Normal' AND message LIKE '%(requested)%'";
     assert_eq!(fleet.database.text(told).await.as_deref(), Some("4"));
-    assert!(controller.metric("openclaw_controller_token_rotations_total", "promoted").await >= 8.0);
+    assert!(
+        controller
+            .metric("openclaw_controller_token_rotations_total", "promoted")
+            .await
+            >= 8.0
+    );
 
     // One, twice named, and without waiting for it.
     let id = fleet.agent.to_string();
     let one = command(&["rotate-token", "--agent", &id, "--agent", &id], &fleet.environment()).await;
-    assert_eq!((one.code, one.stdout.as_str()), (Some(0), "a new token was requested for 1 agent\n"));
-    eventually("the token is rotated", PATIENCE, async || (fleet.agent_token() != new).then_some(())).await;
+    assert_eq!(
+        (one.code, one.stdout.as_str()),
+        (Some(0), "a new token was requested for 1 agent\n")
+    );
+    eventually("the token is rotated", PATIENCE, async || {
+        (fleet.agent_token() != new).then_some(())
+    })
+    .await;
     for (flag, id, count) in [("--board", board.to_string(), 3), ("--gateway", gateway.to_string(), 4)] {
         let some = command(&["rotate-token", flag, &id, "--wait"], &fleet.environment()).await;
         assert_eq!(some.code, Some(0), "{some:?}");
-        assert!(some.stdout.contains(&format!("requested for {count} agents")), "{some:?}");
+        assert!(
+            some.stdout.contains(&format!("requested for {count} agents")),
+            "{some:?}"
+        );
     }
     controller.stop().await;
 }
@@ -58,7 +81,10 @@ async fn rotate_token_asks_and_waits_until_every_agent_has_its_new_token() {
 async fn rotate_token_says_which_agents_have_none_in_time_and_why() {
     let fleet = Fleet::on(Database::migrated().await, SimDialect::V2026_9_6).await;
     let controller = Controller::start(&fleet.database.url, Options::default()).await;
-    let paused = fleet.database.agent(fleet.gateway, Some(fleet.board), "Sleeper", false).await;
+    let paused = fleet
+        .database
+        .agent(fleet.gateway, Some(fleet.board), "Sleeper", false)
+        .await;
     let free = fleet.database.agent(fleet.gateway, None, "Main", false).await;
     for agent in [fleet.agent, paused, free] {
         fleet.database.agent_ready(agent).await;
@@ -82,7 +108,10 @@ async fn rotate_token_says_which_agents_have_none_in_time_and_why() {
     .await;
     assert_eq!(waited.code, Some(1), "{waited:?}");
     assert!(waited.stdout.contains("1 agent has a new token"), "{waited:?}");
-    assert!(waited.stderr.contains("2 agents have no new token after 5s"), "{waited:?}");
+    assert!(
+        waited.stderr.contains("2 agents have no new token after 5s"),
+        "{waited:?}"
+    );
     let line = format!("Sleeper ({paused}): BoardPaused: ");
     assert!(waited.stderr.contains(&line), "{waited:?}");
     assert!(waited.stderr.contains("goes on without this command"), "{waited:?}");
@@ -96,7 +125,10 @@ async fn rotate_token_says_which_agents_have_none_in_time_and_why() {
     )
     .await;
     assert_eq!(alone.code, Some(1), "{alone:?}");
-    assert!(alone.stderr.contains("no controller is running on this database"), "{alone:?}");
+    assert!(
+        alone.stderr.contains("no controller is running on this database"),
+        "{alone:?}"
+    );
     let old = fleet.agent_token();
     fleet
         .database
@@ -107,7 +139,10 @@ async fn rotate_token_says_which_agents_have_none_in_time_and_why() {
         ))
         .await;
     let controller = Controller::start(&fleet.database.url, Options::default()).await;
-    eventually("the token is rotated", PATIENCE, async || (fleet.agent_token() != old).then_some(())).await;
+    eventually("the token is rotated", PATIENCE, async || {
+        (fleet.agent_token() != old).then_some(())
+    })
+    .await;
     controller.stop().await;
 }
 
@@ -136,7 +171,9 @@ async fn rotate_token_takes_exactly_one_selector_and_known_ids() {
     // Whoever is being deleted gets none.
     fleet
         .database
-        .execute(&format!("UPDATE agents SET delete_requested_at = now() WHERE id = '{known}'"))
+        .execute(&format!(
+            "UPDATE agents SET delete_requested_at = now() WHERE id = '{known}'"
+        ))
         .await;
     let none = command(&["rotate-token", "--all", "--wait"], &fleet.environment()).await;
     assert_eq!(none.code, Some(0), "{none:?}");

@@ -11,7 +11,16 @@ use crate::support::process::command;
 async fn the_help_of_every_command_teaches() {
     let main = command(&["--help"], &[]).await;
     assert_eq!(main.code, Some(0));
-    for word in ["run", "migrate", "diff", "get", "rotate-token", "demo", "DATABASE_URL", "Examples:"] {
+    for word in [
+        "run",
+        "migrate",
+        "diff",
+        "get",
+        "rotate-token",
+        "demo",
+        "DATABASE_URL",
+        "Examples:",
+    ] {
         assert!(main.stdout.contains(word), "{word} is not in\n{}", main.stdout);
     }
     for (name, words) in [
@@ -30,7 +39,15 @@ async fn the_help_of_every_command_teaches() {
         ("get", &["Examples:", "Exit code", "wide", "json"]),
         (
             "rotate-token",
-            &["Examples:", "Exit code", "--wait", "--agent", "--board", "--all", "ten minutes"],
+            &[
+                "Examples:",
+                "Exit code",
+                "--wait",
+                "--agent",
+                "--board",
+                "--all",
+                "ten minutes",
+            ],
         ),
         ("demo", &["Examples:", "--gateway"]),
     ] {

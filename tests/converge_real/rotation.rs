@@ -17,13 +17,19 @@ pub(crate) async fn tell(version: &str, shape: Shape) {
     }
     let (code, text) = fixture.environment.run(&["rotate-token", "--all", "--wait"]).await;
     assert_eq!(code, 0, "{text}");
-    assert!(text.contains(&format!("{} agents have a new token", agents.len())), "{text}");
+    assert!(
+        text.contains(&format!("{} agents have a new token", agents.len())),
+        "{text}"
+    );
     // Done is what the command says it is: nothing is waited for here.
     for (agent, old) in agents.iter().zip(&old) {
         assert_ne!(fixture.token(agent).await, *old);
     }
     for text in texts(&fixture.gateway.workspace_root(), ".md") {
-        assert!(!old.iter().any(|old| text.contains(old)), "an old token is still in a file");
+        assert!(
+            !old.iter().any(|old| text.contains(old)),
+            "an old token is still in a file"
+        );
     }
     for agent in &agents {
         fixture.database.agent_ready(agent.row).await;

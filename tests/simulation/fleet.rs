@@ -47,6 +47,8 @@ pub(crate) struct World {
     pub(crate) templates: Arc<TemplateSet>,
     /// Whether the controllers are told that another program writes tokens too.
     pub(crate) second_writer: bool,
+    /// Whether no file of an agent that was there before is written.
+    pub(crate) withhold: bool,
     /// What the controllers are told of tokens.
     pub(crate) tokens: TokenPolicy,
     connector: Arc<SimConnector>,
@@ -71,6 +73,7 @@ impl World {
             places: Vec::new(),
             templates: Arc::new(templates),
             second_writer: false,
+            withhold: false,
             tokens: TokenPolicy::default(),
             connector: Arc::new(SimConnector::default()),
             replicas: 0,
@@ -217,7 +220,7 @@ impl World {
             settings: Settings {
                 base_url: BASE_URL.into(),
                 token_format: HashFormat::Pbkdf2OneRound,
-                withhold_existing_files: false,
+                withhold_existing_files: self.withhold,
                 second_writer: self.second_writer,
                 tokens: self.tokens,
                 resync_interval: RESYNC,

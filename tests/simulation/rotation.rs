@@ -31,7 +31,10 @@ const LOOK: Duration = Duration::from_millis(2);
 fn legacy() -> (TempDir, TemplateSet) {
     let directory = TempDir::new().unwrap();
     for (name, text) in [
-        ("TOOLS", "# Tools\n- `AUTH_TOKEN={{ auth_token }}`\n- `BASE_URL={{ base_url }}`"),
+        (
+            "TOOLS",
+            "# Tools\n- `AUTH_TOKEN={{ auth_token }}`\n- `BASE_URL={{ base_url }}`",
+        ),
         (
             "HEARTBEAT",
             "# Heartbeat\ncurl -H \"X-Agent-Token: {{ auth_token }}\" {{ base_url }}",
@@ -81,7 +84,11 @@ fn secrets(world: &World, agents: &[AgentId]) -> Vec<String> {
 fn files_with(gateway: &SimGateway, agent: &str, text: &str) -> Vec<FileName> {
     FileName::ALL
         .into_iter()
-        .filter(|file| gateway.file(agent, file.as_str()).is_some_and(|held| held.contains(text)))
+        .filter(|file| {
+            gateway
+                .file(agent, file.as_str())
+                .is_some_and(|held| held.contains(text))
+        })
         .collect()
 }
 
@@ -90,7 +97,8 @@ async fn request(world: &World) -> DateTime<Utc> {
 }
 
 async fn check_in(world: &World, secret: &str) -> Option<AgentId> {
-    let seen = world.store.check_in(&token::fingerprint(secret)).await.unwrap();
+    let digest = token::fingerprint(secret);
+    let seen = CheckInStore::check_in(&world.store, &digest).await.unwrap();
     seen.map(|seen| seen.agent)
 }
 
@@ -129,7 +137,11 @@ fn every_agent_that_is_asked_for_gets_a_new_token_and_the_old_one_is_in_no_file(
                         let record = world.store.agent_record(*agent).unwrap();
                         assert_eq!(record.rotated_for, Some(at));
                         assert_eq!(check_in(&world, &new).await, Some(*agent));
-                        assert_eq!(check_in(&world, old).await, Some(*agent), "it has not read the new one yet");
+                        assert_eq!(
+                            check_in(&world, old).await,
+                            Some(*agent),
+                            "it has not read the new one yet"
+                        );
                     }
                     assert_eq!(told(&world).await, BTreeSet::from([format!("requested x{round}")]));
                     sleep(Duration::from_secs(20)).await;
@@ -195,12 +207,51 @@ fn without_automatic_repair_a_mismatch_is_told_and_waits_for_a_request() {
             let conditions = world.store.agent_record(*agent).unwrap().conditions;
             let condition = conditions.get(ConditionType::TokenValid).unwrap();
             assert_eq!(condition.status, ConditionStatus::False);
-            assert!(condition.message.contains("rotate-token --agent"), "{}", condition.message);
+            assert!(
+                condition.message.contains("rotate-token --agent"),
+                "{}",
+                condition.message
+            );
         }
         rest(&world, &replica).await;
         request(&world).await;
         converge(&world, BOUND).await;
         assert_eq!(told(&world).await, BTreeSet::from(["requested x1".to_owned()]));
+        replica.stop().await;
+    });
+}
+
+#[test]
+fn where_files_are_withheld_a_rotation_waits_and_says_so() {
+    simulate(async {
+        let (mut world, agents) = world(SimDialect::V2026_9_6, TemplateSet::builtin());
+        world.withhold = true;
+        let existing = agents[2];
+        let old = secret(&world, existing);
+        let replica = world.start(1);
+        sleep(BOUND).await;
+        request(&world).await;
+        sleep(BOUND).await;
+        let told = || {
+            let conditions = world.store.agent_record(existing).unwrap().conditions;
+            conditions.get(ConditionType::TokenValid).unwrap().clone()
+        };
+        assert_eq!(
+            (told().status, told().reason.as_str()),
+            (ConditionStatus::False, "Withheld")
+        );
+        assert!(told().message.contains("the rotation waits"), "{}", told().message);
+        assert_eq!(secret(&world, existing), old);
+        // Ours are not withheld.
+        let record = world.store.agent_record(agents[0]).unwrap();
+        assert!(record.rotated_for.is_some());
+        rest(&world, &replica).await;
+        assert_eq!(check_in(&world, &old).await, Some(existing), "its token stays valid");
+        replica.stop().await;
+        world.withhold = false;
+        let replica = world.start(2);
+        converge(&world, BOUND).await;
+        assert_ne!(secret(&world, existing), old);
         replica.stop().await;
     });
 }
@@ -236,12 +287,20 @@ fn a_rotation_beside_another_writer_loses_nothing_of_either() {
         world.store.edit_agent(agent, |row| row.token_hash = Some(hash.clone()));
         request(&world).await;
         sleep(Duration::from_secs(30)).await;
-        assert_eq!(world.store.agent(agent).unwrap().token_hash, Some(hash), "it is waited for");
+        assert_eq!(
+            world.store.agent(agent).unwrap().token_hash,
+            Some(hash),
+            "it is waited for"
+        );
         let (id, old) = (name(&world, agent), secret(&world, agent));
         let text = gateway.file(&id, file.as_str()).unwrap();
         gateway.edit_file(&id, file.as_str(), &text.replace(&old, theirs.expose_secret()));
         converge(&world, RESYNC * 2).await;
-        assert_eq!(files_with(&gateway, &id, theirs.expose_secret()), [], "the request is newer");
+        assert_eq!(
+            files_with(&gateway, &id, theirs.expose_secret()),
+            [],
+            "the request is newer"
+        );
         replica.stop().await;
     });
 }
@@ -312,16 +371,21 @@ async fn crashed(dialect: SimDialect, point: Option<Point>, templates: &Template
         replica = world.start(2);
     }
     let begin = Instant::now();
+    let mut seen = None;
     loop {
-        nobody_is_locked_out(&world).await?;
-        if check_in(&world, &secret(&world, agent)).await != Some(agent) {
-            return Err("the token in its file is not taken at a check-in".to_owned());
-        }
-        let problems = promise::broken(&world).await;
-        if problems.is_empty() {
-            break;
+        let now = (gateway.writes(), world.store.writes());
+        if seen != Some(now) {
+            seen = Some(now);
+            nobody_is_locked_out(&world).await?;
+            if check_in(&world, &secret(&world, agent)).await != Some(agent) {
+                return Err("the token in its file is not taken at a check-in".to_owned());
+            }
+            if promise::broken(&world).await.is_empty() {
+                break;
+            }
         }
         if begin.elapsed() > BOUND {
+            let problems = promise::broken(&world).await;
             return Err(format!("not within {BOUND:?}: {}", problems.join("; ")));
         }
         sleep(LOOK).await;

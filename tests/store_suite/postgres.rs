@@ -260,7 +260,9 @@ impl World for Postgres {
     }
 
     async fn retired(&self) -> usize {
-        let count = self.text("SELECT count(*) FROM openclaw_controller.retired_tokens").await;
+        let count = self
+            .text("SELECT count(*) FROM openclaw_controller.retired_tokens")
+            .await;
         count.parse().unwrap()
     }
 

@@ -121,7 +121,14 @@ fn a_rotation_needs_no_valid_old_token() {
             candidates: &[("hash-c", Some("hash-a"))],
             ..due
         };
-        check(overtaken, "promote c hash-c over hash-b");
+        check(overtaken, "mint Requested");
+        check(
+            Situation {
+                answers: true,
+                ..overtaken
+            },
+            "promote c hash-c over hash-b",
+        );
     }
 }
 

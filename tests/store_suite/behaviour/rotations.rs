@@ -44,7 +44,10 @@ pub(super) async fn a_promotion_answers_its_request_and_retires_the_token_before
     assert_eq!(store.token_state(WORKER).await.unwrap().rotated_for, Some(ago(9)));
     let snapshot = store.load_gateway(GATEWAY).await.unwrap().unwrap();
     assert_eq!(snapshot.agent_records[&WORKER].rotated_for, Some(ago(9)));
-    assert!(checks_in(world, "sha-of-one").await, "the agent has not read its new token yet");
+    assert!(
+        checks_in(world, "sha-of-one").await,
+        "the agent has not read its new token yet"
+    );
     assert!(checks_in(world, "sha-of-two").await);
 
     // A token that was made without having been asked for leaves the request as it is.
@@ -91,10 +94,16 @@ pub(super) async fn a_tokens_age_counts_from_when_it_was_first_verified(world: &
     let since = async || store.token_state(WORKER).await.unwrap().verified.unwrap().since;
     store.remember_verified(&fence, WORKER, "hash", "sha").await.unwrap();
     let first = since().await;
-    store.remember_verified(&fence, WORKER, "another hash", "sha").await.unwrap();
+    store
+        .remember_verified(&fence, WORKER, "another hash", "sha")
+        .await
+        .unwrap();
     assert_eq!(since().await, first, "the same token, hashed anew");
     world.pass(Duration::from_secs(1)).await;
-    store.remember_verified(&fence, WORKER, "another hash", "new").await.unwrap();
+    store
+        .remember_verified(&fence, WORKER, "another hash", "new")
+        .await
+        .unwrap();
     assert!(since().await > first);
 }
 
@@ -106,7 +115,11 @@ pub(super) async fn a_check_in_brings_the_agent_online(world: &impl World) {
     world.put_agent(&row).await;
     let new = rotating("new", None, None);
     store.add_candidate(&fence, WORKER, &new).await.unwrap();
-    let seen = store.check_in("sha-of-new").await.unwrap().expect("its file may be written");
+    let seen = store
+        .check_in("sha-of-new")
+        .await
+        .unwrap()
+        .expect("its file may be written");
     assert_eq!(
         (seen.agent, seen.name.as_str(), seen.status.as_str()),
         (WORKER, "agent 30", "online")
@@ -168,12 +181,17 @@ pub(super) async fn new_tokens_are_requested_for_agents_that_have_rows(world: &i
     for (selector, missing) in unknown {
         let error = store.request_rotation(&selector).await.unwrap_err().to_string();
         assert!(error.contains(&missing.to_string()), "{error}");
-        assert!(!error.contains(&id(20).to_string()) && !error.contains(&id(30).to_string()), "{error}");
+        assert!(
+            !error.contains(&id(20).to_string()) && !error.contains(&id(30).to_string()),
+            "{error}"
+        );
     }
     let requests = async || {
         let fleet = store.load_fleet().await.unwrap();
         let agents = fleet.into_iter().flat_map(|snapshot| snapshot.agents);
-        let mut asked: Vec<_> = agents.map(|agent| (agent.id.0.as_u128(), agent.requests.rotate)).collect();
+        let mut asked: Vec<_> = agents
+            .map(|agent| (agent.id.0.as_u128(), agent.requests.rotate))
+            .collect();
         asked.sort_unstable();
         asked
     };
@@ -181,14 +199,26 @@ pub(super) async fn new_tokens_are_requested_for_agents_that_have_rows(world: &i
 
     let mut hints = world.hints();
     assert_eq!(next(&mut hints).await, Hint::Everything);
-    let one = store.request_rotation(&AgentSelector::Agents(vec![WORKER])).await.unwrap();
+    let one = store
+        .request_rotation(&AgentSelector::Agents(vec![WORKER]))
+        .await
+        .unwrap();
     assert_eq!((one.agents.as_slice(), one.deleting), ([WORKER].as_slice(), 0));
     assert_eq!(next(&mut hints).await, Hint::Gateway(gateway));
-    let some = store.request_rotation(&AgentSelector::Gateways(vec![gateway])).await.unwrap();
+    let some = store
+        .request_rotation(&AgentSelector::Gateways(vec![gateway]))
+        .await
+        .unwrap();
     assert_eq!((some.agents.as_slice(), some.deleting), ([WORKER, MAIN].as_slice(), 1));
     assert!(some.at > one.at, "a later request is another one");
-    let of_board = store.request_rotation(&AgentSelector::Boards(vec![board])).await.unwrap();
-    assert_eq!((of_board.agents.as_slice(), of_board.deleting), ([WORKER].as_slice(), 1));
+    let of_board = store
+        .request_rotation(&AgentSelector::Boards(vec![board]))
+        .await
+        .unwrap();
+    assert_eq!(
+        (of_board.agents.as_slice(), of_board.deleting),
+        ([WORKER].as_slice(), 1)
+    );
     let expected = [(30, Some(of_board.at)), (31, Some(some.at)), (32, None), (33, None)];
     assert_eq!(requests().await, expected);
     let all = store.request_rotation(&AgentSelector::All).await.unwrap();
