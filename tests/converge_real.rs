@@ -16,8 +16,8 @@ mod binary;
 mod fixture;
 #[path = "converge_real/operator.rs"]
 mod operator;
-#[path = "converge_real/rotation.rs"]
-mod rotation;
+#[path = "converge_real/rotate_all.rs"]
+mod rotate_all;
 #[path = "converge_real/story.rs"]
 mod story;
 mod support;
@@ -39,7 +39,7 @@ macro_rules! on_real_gateways {
             #[tokio::test(flavor = "multi_thread")]
             async fn every_agent_gets_a_new_token_when_asked_to_and_the_old_one_is_in_no_file() {
                 let _turn = crate::ONE_AT_A_TIME.lock().await;
-                crate::rotation::tell($version, crate::fixture::Shape::$shape).await;
+                crate::rotate_all::tell($version, crate::fixture::Shape::$shape).await;
             }
         })*
     };

@@ -1,6 +1,7 @@
 //! `openclaw-controller rotate-token`: asks for new tokens, and waits for them if asked to.
 
 use std::collections::HashSet;
+use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -133,7 +134,7 @@ fn described(requested: &Requested) -> String {
         count => format!("new tokens were requested for {count} agents"),
     };
     if requested.deleting > 0 {
-        text += &format!("; {} being deleted left out", requested.deleting);
+        let _ = write!(text, "; {} being deleted left out", requested.deleting);
     }
     text
 }

@@ -17,7 +17,6 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::fleet::{RESYNC, World};
 use crate::promise;
 use crate::runner::simulate;
-use crate::sieve::{Point, nobody_is_locked_out};
 use crate::steady::{converge, rest};
 
 /// How long a rotation may take, a crash included: the lease of the dead expires after 15 s, and a request whose answer is
@@ -333,6 +332,26 @@ fn a_rotation_that_crashes_after_any_single_effect_is_completed_and_locks_nobody
     }
 }
 
+/// After which effect the controller crashes.
+#[derive(Clone, Copy, Debug)]
+enum Point {
+    Request(usize),
+    Write(usize),
+}
+
+/// Whatever token the agent's file holds, the database knows its hash: as the agent's, or as a candidate.
+async fn is_not_locked_out(world: &World, agent: AgentId) -> Result<(), String> {
+    let state = world.store.token_state(agent).await.unwrap();
+    let candidates = state.candidates.iter().map(|candidate| &candidate.hash);
+    let secret = secret(world, agent);
+    let mut known = state.current_hash.iter().chain(candidates);
+    if known.any(|hash| token::verify(&secret, hash) == Ok(true)) {
+        Ok(())
+    } else {
+        Err("the agent is locked out: its file's token belongs to no hash".to_owned())
+    }
+}
+
 /// What a rotation took.
 struct Taken {
     requests: usize,
@@ -367,7 +386,7 @@ async fn crashed(dialect: SimDialect, point: Option<Point>, templates: &Template
             .map_err(|_| "the point was forgotten")?;
         replica.crash().await;
         world.calm();
-        nobody_is_locked_out(&world).await?;
+        is_not_locked_out(&world, agent).await?;
         replica = world.start(2);
     }
     let begin = Instant::now();
@@ -376,7 +395,7 @@ async fn crashed(dialect: SimDialect, point: Option<Point>, templates: &Template
         let now = (gateway.writes(), world.store.writes());
         if seen != Some(now) {
             seen = Some(now);
-            nobody_is_locked_out(&world).await?;
+            is_not_locked_out(&world, agent).await?;
             if check_in(&world, &secret(&world, agent)).await != Some(agent) {
                 return Err("the token in its file is not taken at a check-in".to_owned());
             }

@@ -28,7 +28,7 @@ const LOOK: Duration = Duration::from_millis(2);
 
 /// After which effect the controller crashes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Point {
+enum Point {
     Request(usize),
     Write(usize),
 }
@@ -205,7 +205,7 @@ async fn crash(world: &mut World, replica: Replica, told: oneshot::Receiver<()>)
 }
 
 /// Whatever token an agent's file holds, the database knows its hash: as the agent's, or as a candidate.
-pub(crate) async fn nobody_is_locked_out(world: &World) -> Result<(), String> {
+async fn nobody_is_locked_out(world: &World) -> Result<(), String> {
     for (place, row) in agents(world) {
         let id = row.gateway_agent_id(place.id);
         let file = place.gateway.dialect().expected().token_file();

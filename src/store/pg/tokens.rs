@@ -2,11 +2,22 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::Row;
+use sqlx::postgres::PgRow;
 
 use super::PgStore;
 use super::errors::About;
 use crate::model::AgentId;
 use crate::store::{Candidate, Fence, ROTATION_GRACE, StoreError, TokenState, VerifiedPair};
+
+fn candidate(row: &PgRow) -> Result<Candidate, sqlx::Error> {
+    Ok(Candidate {
+        hash: row.try_get("hash")?,
+        token_sha256: row.try_get("token_sha256")?,
+        replaces: row.try_get("replaces")?,
+        created_at: row.try_get("created_at")?,
+        rotates: row.try_get("rotates")?,
+    })
+}
 
 impl PgStore {
     pub(super) async fn load_tokens(&self, agent: AgentId) -> Result<TokenState, StoreError> {
@@ -24,7 +35,7 @@ impl PgStore {
         .bind(agent.0)
         .fetch_one(&mut *tx)
         .await?;
-        let candidates: Vec<(String, String, Option<String>, DateTime<Utc>, Option<DateTime<Utc>>)> = sqlx::query_as(
+        let candidates = sqlx::query(
             "SELECT hash, token_sha256, replaces, created_at, rotates FROM openclaw_controller.token_candidates
               WHERE agent_id = $1 ORDER BY created_at, hash",
         )
@@ -46,16 +57,7 @@ impl PgStore {
                     token_sha256,
                     since,
                 }),
-            candidates: candidates
-                .into_iter()
-                .map(|(hash, token_sha256, replaces, created_at, rotates)| Candidate {
-                    hash,
-                    token_sha256,
-                    replaces,
-                    created_at,
-                    rotates,
-                })
-                .collect(),
+            candidates: candidates.iter().map(candidate).collect::<Result<_, _>>()?,
             hash_unchanged_since: row.try_get("since")?,
             rotated_for: row.try_get("rotated_for")?,
         })

@@ -49,8 +49,8 @@ fn a_rotation_that_was_begun_goes_on_with_the_same_token_as_long_as_memory_has_i
     let memory = Some(('a', "hash-a"));
     check(
         Situation {
-            minted,
             memory,
+            minted,
             ..BEGUN
         },
         "resume c hash-c",
@@ -69,8 +69,8 @@ fn a_rotation_that_was_begun_goes_on_with_the_same_token_as_long_as_memory_has_i
     let candidates = &[("hash-c", Some("hash-b"))];
     check(
         Situation {
-            minted,
             candidates,
+            minted,
             ..BEGUN
         },
         "mint Requested",
