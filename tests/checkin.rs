@@ -1,6 +1,10 @@
 //! Agents check in: which tokens are taken, what that does to the row, and what anything else is answered.
 #![cfg(feature = "sim")]
-#![expect(clippy::unwrap_used, reason = "a test says by a panic what went wrong")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test says by a panic what went wrong"
+)]
 
 mod support;
 
@@ -242,7 +246,7 @@ async fn whatever_is_wrong_with_a_token_the_answer_is_the_same_and_soon_that_it_
         ("empty", head(&[&line(b"")])),
         ("wrong", head(&[&line(&other)])),
         ("short", head(&[&line(b"secret")])),
-        ("huge", head(&[&line(&[b'x'; 40_000])])),
+        ("huge", head(&[&line(&vec![b'x'; 40_000])])),
         ("not ASCII", head(&[&line("ä".repeat(21).as_bytes())])),
         ("not UTF-8", head(&[&line(&[0xff; 43])])),
         ("repeated", head(&[&line(token.as_bytes()), &line(token.as_bytes())])),

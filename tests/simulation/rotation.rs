@@ -12,7 +12,7 @@ use openclaw_controller::store::{AgentSelector, CheckInStore, RequestStore, Stor
 use openclaw_controller::token::{self, HashFormat};
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::fleet::{RESYNC, World};
 use crate::promise;
@@ -162,7 +162,7 @@ fn a_token_that_comes_of_age_is_replaced_at_the_next_look() {
         let replica = world.start(1);
         converge(&world, BOUND).await;
         let first = secrets(&world, &agents);
-        sleep(max_age - began.elapsed() - Duration::from_secs(1)).await;
+        sleep_until(began + max_age.saturating_sub(Duration::from_secs(1))).await;
         assert_eq!(secrets(&world, &agents), first, "too early");
         // A resync, its jitter of a tenth, and what the work takes.
         sleep(BOUND + RESYNC.mul_f64(1.1)).await;

@@ -32,7 +32,7 @@ pub(super) async fn a_promotion_answers_its_request_and_retires_the_token_before
     store.add_candidate(&fence, WORKER, &two).await.unwrap();
     assert_eq!(
         store.token_state(WORKER).await.unwrap().candidates,
-        [two.clone()],
+        std::slice::from_ref(&two),
         "what it answers is kept"
     );
     let mark = world.mark().await;
