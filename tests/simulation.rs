@@ -23,9 +23,9 @@ mod fleet;
 mod promise;
 #[path = "simulation/runner.rs"]
 mod runner;
-#[path = "simulation/schedule.rs"]
-mod schedule;
 #[path = "simulation/scenarios.rs"]
 mod scenarios;
+#[path = "simulation/schedule.rs"]
+mod schedule;
 #[path = "simulation/steady.rs"]
 mod steady;

@@ -98,9 +98,7 @@ fn check(scenario: &Scenario, dialect: SimDialect, templates: &TemplateSet) -> (
                         }
                         Err(problem) => vec![problem],
                     };
-                    let problems = problems
-                        .into_iter()
-                        .map(|problem| told(&format!("{point:?}"), problem));
+                    let problems = problems.into_iter().map(|problem| told(&format!("{point:?}"), problem));
                     wrong.lock().unwrap().extend(problems);
                 }
             });
@@ -135,7 +133,12 @@ fn compare(scenario: &Scenario, calm: &Run, crashed: Run) -> Vec<String> {
         let method = write.split(' ').next().unwrap_or_default();
         scenario.repeatable.contains(&method)
     };
-    let counted = |writes: Vec<String>| writes.into_iter().filter(|write| !repeatable(write)).collect::<Vec<_>>();
+    let counted = |writes: Vec<String>| {
+        writes
+            .into_iter()
+            .filter(|write| !repeatable(write))
+            .collect::<Vec<_>>()
+    };
     let (more, fewer) = (counted(more), counted(fewer));
     if more.len() != fewer.len() {
         problems.push(format!(
@@ -189,7 +192,11 @@ async fn run(
         converge(&world, || Vec::new()).await?;
         sleep(AFTERMATH).await;
     }
-    let begun = (gateway.journal().len(), world.gateway_write_log().len(), world.store.writes());
+    let begun = (
+        gateway.journal().len(),
+        world.gateway_write_log().len(),
+        world.store.writes(),
+    );
     let before = before(&world);
     let told = point.map(|point| match point {
         Point::BeforeRequest(nth) => gateway.freeze_before(nth),
