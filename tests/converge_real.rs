@@ -16,6 +16,8 @@ mod binary;
 mod fixture;
 #[path = "converge_real/operator.rs"]
 mod operator;
+#[path = "converge_real/rotation.rs"]
+mod rotation;
 #[path = "converge_real/story.rs"]
 mod story;
 mod support;
@@ -35,6 +37,12 @@ macro_rules! on_real_gateways {
             }
         })*
     };
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn v2026_9_6_a_kill_in_the_middle_of_rotating_fifty_tokens_locks_nobody_out() {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    rotation::tell("2026.9.6", fixture::Shape::Entries).await;
 }
 
 on_real_gateways! {

@@ -12,30 +12,30 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 /// Its tables, as its own migrations leave them, with some rows.
-pub const SCHEMA: &str = include_str!("../existing_installation.sql");
+pub(crate) const SCHEMA: &str = include_str!("../existing_installation.sql");
 
 /// How long its calls to a gateway take.
 const GATEWAY_CALL: Duration = Duration::from_millis(150);
 
 /// The running backend.
-pub struct Backend {
+pub(crate) struct Backend {
     pool: PgPool,
     sim: SimGateway,
 }
 
 /// A row that it holds.
-pub struct Hold(sqlx::Transaction<'static, sqlx::Postgres>);
+pub(crate) struct Hold(sqlx::Transaction<'static, sqlx::Postgres>);
 
 impl Hold {
     /// Lets the row go.
-    pub async fn release(self) {
+    pub(crate) async fn release(self) {
         self.0.rollback().await.unwrap();
     }
 }
 
 impl Backend {
     /// Connects. None of its statements waits for a lock longer than the controller may hold one: else it fails.
-    pub async fn new(url: &str, sim: SimGateway) -> Self {
+    pub(crate) async fn new(url: &str, sim: SimGateway) -> Self {
         let pool = PgPoolOptions::new()
             .max_connections(8)
             .after_connect(|connection: &mut PgConnection, _| {
@@ -51,7 +51,7 @@ impl Backend {
     }
 
     /// Runs statements.
-    pub async fn execute(&self, sql: &str) {
+    pub(crate) async fn execute(&self, sql: &str) {
         sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
             .execute(&self.pool)
             .await
@@ -59,7 +59,7 @@ impl Backend {
     }
 
     /// Inserts an agent and leaves the rest to others, as its API does before it provisions.
-    pub async fn insert_agent(&self, name: &str) -> String {
+    pub(crate) async fn insert_agent(&self, name: &str) -> String {
         let id = Uuid::new_v4();
         sqlx::query(
             "INSERT INTO agents (id, board_id, gateway_id, name, status, is_board_lead, lifecycle_generation, wake_attempts,
@@ -76,7 +76,7 @@ impl Backend {
     }
 
     /// Provisions an agent on its own: the row, the hash, the roster entry and the files.
-    pub async fn create_agent(&self, name: &str) -> String {
+    pub(crate) async fn create_agent(&self, name: &str) -> String {
         let id = self.insert_agent(name).await;
         let agent = format!("mc-{id}");
         self.sim.edit_config(|config| {
@@ -93,7 +93,7 @@ impl Backend {
 
     /// An edit through its API: name and a new token's hash are committed before anything is written to the gateway, then
     /// the row is held through all its calls to the gateway. Returns the token.
-    pub async fn edit(&self, id: &str, name: &str) -> String {
+    pub(crate) async fn edit(&self, id: &str, name: &str) -> String {
         let secret = token::mint();
         let hashed = secret.clone();
         let hash = tokio::task::spawn_blocking(move || token::hash(&hashed, HashFormat::Pbkdf2Sha256));
@@ -142,7 +142,7 @@ impl Backend {
     }
 
     /// Heartbeats of agents, in rounds.
-    pub async fn heartbeats(&self, agents: &[String], rounds: usize) {
+    pub(crate) async fn heartbeats(&self, agents: &[String], rounds: usize) {
         for _ in 0..rounds {
             for agent in agents {
                 sqlx::query(
@@ -160,7 +160,7 @@ impl Backend {
     }
 
     /// Holds a row, as it does through its calls to a gateway that does not answer.
-    pub async fn hold(&self, agent: &str) -> Hold {
+    pub(crate) async fn hold(&self, agent: &str) -> Hold {
         let mut tx = self.pool.begin().await.unwrap();
         sqlx::query("SELECT id FROM agents WHERE id = $1 FOR UPDATE")
             .bind(agent.parse::<Uuid>().unwrap())
