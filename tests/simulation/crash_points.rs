@@ -6,6 +6,7 @@
 //! token that the database knows nothing of.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -65,8 +66,14 @@ fn a_crash_around_any_single_effect_ends_as_the_undisturbed_run_does() {
             wrong.extend(problems);
         }
     }
-    eprintln!("crash points: {points} in all, {} violations", wrong.len());
+    tell(&format!("crash points: {points} in all, {} violations", wrong.len()));
     assert!(wrong.is_empty(), "{} violations:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Says something in passing tests as well, whose prints are held back.
+fn tell(text: &str) {
+    let mut stderr = std::io::stderr().lock();
+    let _ = writeln!(stderr, "{text}");
 }
 
 /// Crashes a scenario at all its points. Returns how many there were, and what went wrong.
@@ -104,7 +111,7 @@ fn check(scenario: &Scenario, dialect: SimDialect, templates: &TemplateSet) -> (
             });
         }
     });
-    eprintln!(
+    tell(&format!(
         "{dialect:?}, {}: a crash before and after each of {} requests ({} of them writes) and {} writes in the store, {} \
          points; at most {} more writes in the store",
         scenario.name,
@@ -113,7 +120,7 @@ fn check(scenario: &Scenario, dialect: SimDialect, templates: &TemplateSet) -> (
         calm.store_writes,
         points.len(),
         most.into_inner(),
-    );
+    ));
     (points.len(), wrong.into_inner().unwrap())
 }
 
