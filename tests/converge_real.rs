@@ -18,6 +18,8 @@ mod fixture;
 mod operator;
 #[path = "converge_real/rotate_all.rs"]
 mod rotate_all;
+#[path = "converge_real/rotation.rs"]
+mod rotation;
 #[path = "converge_real/story.rs"]
 mod story;
 mod support;
@@ -43,6 +45,12 @@ macro_rules! on_real_gateways {
             }
         })*
     };
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn v2026_9_6_a_kill_in_the_middle_of_rotating_fifty_tokens_locks_nobody_out() {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    rotation::tell("2026.9.6", fixture::Shape::Entries).await;
 }
 
 on_real_gateways! {

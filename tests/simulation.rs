@@ -11,6 +11,8 @@
     reason = "a simulation that cannot go on has failed; these say where"
 )]
 
+#[path = "simulation/crash_points.rs"]
+mod crash_points;
 #[path = "simulation/edits.rs"]
 mod edits;
 #[path = "simulation/faults.rs"]
@@ -23,9 +25,9 @@ mod promise;
 mod rotation;
 #[path = "simulation/runner.rs"]
 mod runner;
+#[path = "simulation/scenarios.rs"]
+mod scenarios;
 #[path = "simulation/schedule.rs"]
 mod schedule;
-#[path = "simulation/sieve.rs"]
-mod sieve;
 #[path = "simulation/steady.rs"]
 mod steady;

@@ -120,11 +120,28 @@ impl<S: Store, C: Connector> World<S, C> {
 
     /// Loads one gateway's rows and enqueues what changed.
     async fn refresh(&self, id: GatewayId) -> Result<(), StoreError> {
-        match self.store.load_gateway(id).await? {
+        match self.load_after_hint(id).await? {
             Some(snapshot) => self.accept(vec![snapshot], Discovery::Hint).await?,
             None => self.forget_gateway(id).await?,
         }
         Ok(())
+    }
+
+    /// Loads one gateway's rows; the conditions of agents that are known already are those that were loaded before, or
+    /// written since.
+    async fn load_after_hint(&self, id: GatewayId) -> Result<Option<GatewaySnapshot>, StoreError> {
+        let Some(mut snapshot) = self.store.reload_gateway(id).await? else {
+            return Ok(None);
+        };
+        for (agent, record) in &mut snapshot.agent_records {
+            match self.cache.agent(*agent) {
+                Some((_, known)) => record.conditions = known.record.conditions.clone(),
+                // Nothing was recorded of it yet, or it has to be loaded.
+                None if record.generation == 0 => {}
+                None => return self.store.load_gateway(id).await,
+            }
+        }
+        Ok(Some(snapshot))
     }
 
     /// Loads everything and enqueues everything.

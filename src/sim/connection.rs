@@ -19,6 +19,7 @@ use super::handshake::{self, Opening};
 use super::journal::JournalEntry;
 use super::methods::{self, Caller};
 use super::rpc::{RpcError, RpcResult};
+use super::state::Freeze;
 
 /// How long a client may take until it has sent `connect`.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(15);
@@ -379,7 +380,7 @@ impl Task {
     /// restart that it causes, and whether the gateway stands still from now on.
     fn carry_out(&self) -> Option<(String, Option<super::dialect::Restart>, bool)> {
         let mut state = self.gateway.lock();
-        if state.epoch != self.epoch || state.frozen {
+        if state.epoch != self.epoch || state.frozen || state.count_down(Freeze::Before) {
             return None;
         }
         let result = methods::call(&mut state, &self.caller, &self.method, &self.params);
@@ -392,7 +393,7 @@ impl Task {
             }
         }
         debug_assert!(state.roster().iter().any(|entry| entry.id == MAIN) || !state.dialect.has_entries());
-        let freezes = state.count_down();
+        let freezes = state.count_down(Freeze::After);
         Some((response(&self.id, result), restart, freezes))
     }
 

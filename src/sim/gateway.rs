@@ -19,7 +19,7 @@ use super::files;
 use super::journal::JournalEntry;
 use super::server::SimServer;
 use super::sessions::{ChatMessage, SimSession};
-use super::state::State;
+use super::state::{Freeze, State};
 
 /// How long a restart that a test asked for keeps connections out.
 const DOWN: Duration = Duration::from_secs(4);
@@ -214,8 +214,17 @@ impl SimGateway {
     /// Stands still right after the `nth` request from now on (1 is the next one) was carried out, before it is answered:
     /// from then on nothing that comes due is carried out, until [`SimGateway::thaw`]. The receiver is told at that moment.
     pub fn freeze_after(&self, nth: usize) -> oneshot::Receiver<()> {
+        self.freeze(Freeze::After, nth)
+    }
+
+    /// Like [`SimGateway::freeze_after`], right before the `nth` request is carried out: it was sent, and has no effect.
+    pub fn freeze_before(&self, nth: usize) -> oneshot::Receiver<()> {
+        self.freeze(Freeze::Before, nth)
+    }
+
+    fn freeze(&self, when: Freeze, nth: usize) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
-        self.lock().freeze = Some((nth.max(1), sender));
+        self.lock().freeze = Some((when, nth.max(1), sender));
         receiver
     }
 

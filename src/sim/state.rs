@@ -66,12 +66,21 @@ pub(super) struct State {
     pub(super) connections: BTreeMap<u64, UnboundedSender<Outgoing>>,
     /// Events to tell everybody once the request is done.
     pub(super) events: Vec<(&'static str, Value)>,
-    /// How many requests are still carried out before the gateway stands still, and whom to tell then.
-    pub(super) freeze: Option<(usize, oneshot::Sender<()>)>,
+    /// Around which request the gateway stands still, how many requests still come up to it, and whom to tell then.
+    pub(super) freeze: Option<(Freeze, usize, oneshot::Sender<()>)>,
     /// Nothing that comes due is carried out.
     pub(super) frozen: bool,
     counter: u64,
     last_update_ms: u64,
+}
+
+/// When, around a request, a gateway begins to stand still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Freeze {
+    /// Before it is carried out.
+    Before,
+    /// After it was carried out, before it is answered.
+    After,
 }
 
 impl State {
@@ -121,16 +130,16 @@ impl State {
         self.last_update_ms
     }
 
-    /// Counts a request that was carried out. Answers whether the gateway stands still from now on.
-    pub(super) fn count_down(&mut self) -> bool {
+    /// Counts a request that is about to be carried out, or was. Answers whether the gateway stands still from now on.
+    pub(super) fn count_down(&mut self, now: Freeze) -> bool {
         match self.freeze.take() {
-            Some((1, told)) => {
+            Some((when, 1, told)) if when == now => {
                 // Whoever asked may have lost interest.
                 let _ = told.send(());
                 self.frozen = true;
             }
-            Some((left, told)) => self.freeze = Some((left - 1, told)),
-            None => {}
+            Some((when, left, told)) if when == now => self.freeze = Some((when, left - 1, told)),
+            other => self.freeze = other,
         }
         self.frozen
     }

@@ -21,6 +21,11 @@ pub trait Store: Send + Sync + 'static {
     /// Everything about one gateway as of one instant; `None` if it has no row.
     fn load_gateway(&self, id: GatewayId) -> impl Future<Output = Result<Option<GatewaySnapshot>, StoreError>> + Send;
 
+    /// The same without the conditions of its agents (they are empty), which are most of what there is to load: for a caller
+    /// who has them, because nobody else writes them.
+    fn reload_gateway(&self, id: GatewayId)
+    -> impl Future<Output = Result<Option<GatewaySnapshot>, StoreError>> + Send;
+
     /// Everything about every gateway as of one instant, ordered by id.
     fn load_fleet(&self) -> impl Future<Output = Result<Vec<GatewaySnapshot>, StoreError>> + Send;
 

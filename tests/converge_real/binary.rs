@@ -137,6 +137,11 @@ impl Running {
         .await;
     }
 
+    /// Kills it: nothing is finished, nothing is released.
+    pub(crate) async fn kill(mut self) {
+        timeout(PATIENCE, self.child.kill()).await.expect("it dies").unwrap();
+    }
+
     /// Stops it by SIGTERM; it must end well.
     pub(crate) async fn stop(mut self) {
         let pid = Pid::from_raw(i32::try_from(self.child.id().unwrap()).unwrap()).unwrap();

@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use super::*;
 use crate::model::{
-    AgentId, AgentRequests, AgentRole, AgentRow, Board, BoardId, Dialect, Effect, FileName, GatewayAgentId, GatewayId, GatewayRow,
-    RosterShape, TOKEN_SENTINEL, User, Visibility, session_key,
+    AgentId, AgentRequests, AgentRole, AgentRow, Board, BoardId, Dialect, Effect, FileName, GatewayAgentId, GatewayId,
+    GatewayRow, RosterShape, TOKEN_SENTINEL, User, Visibility, session_key,
 };
 use crate::token::{Extracted, extract, insert, mint};
 

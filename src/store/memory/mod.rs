@@ -58,8 +58,8 @@ struct Control {
     /// Faults to come: how many writes are still let through before each.
     faults: Vec<(usize, WriteFault)>,
     unreachable: bool,
-    /// How many writes are still to land before the network is cut, and whom to tell then.
-    cut: Option<(usize, oneshot::Sender<()>)>,
+    /// How many writes come up to the one around which the network is cut, whether that one still lands, and whom to tell.
+    cut: Option<(usize, WriteFault, oneshot::Sender<()>)>,
 }
 
 impl std::fmt::Debug for MemoryStore {
@@ -126,8 +126,17 @@ impl MemoryStore {
     /// Cuts the network right after the `nth` write from now (1 is the next one) has landed: its answer is lost, and every
     /// call fails until [`MemoryStore::set_unreachable`] says otherwise. The receiver is told at that moment.
     pub fn cut_after_write(&self, nth: usize) -> oneshot::Receiver<()> {
+        self.cut(nth, WriteFault::After)
+    }
+
+    /// Like [`MemoryStore::cut_after_write`], right before the `nth` write: it does not land.
+    pub fn cut_before_write(&self, nth: usize) -> oneshot::Receiver<()> {
+        self.cut(nth, WriteFault::Before)
+    }
+
+    fn cut(&self, nth: usize, when: WriteFault) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
-        self.control().cut = Some((nth.max(1), sender));
+        self.control().cut = Some((nth.max(1), when, sender));
         receiver
     }
 
@@ -171,7 +180,8 @@ impl MemoryStore {
         let fault = control.faults.iter().position(|(left, _)| *left == 0);
         let fault = fault.map(|i| (i, control.faults[i].1));
         // A write that is going to fail must still be one: only then is the fault used up.
-        let mut undo = matches!(fault, Some((_, WriteFault::Before))).then(|| state.clone());
+        let cut_before = matches!(control.cut, Some((1, WriteFault::Before, _)));
+        let mut undo = (cut_before || matches!(fault, Some((_, WriteFault::Before)))).then(|| state.clone());
         let (changed, answer) = change(&mut state);
         if !changed {
             return Ok(answer);
@@ -182,19 +192,25 @@ impl MemoryStore {
         for (left, _) in &mut control.faults {
             *left = left.saturating_sub(1);
         }
+        if cut_before && let (Some(before), Some((.., told))) = (undo.take(), control.cut.take()) {
+            *state = before;
+            // Whoever asked may have lost interest.
+            let _ = told.send(());
+            control.unreachable = true;
+            return Err(StoreError::Unreachable(format!("the network was cut before {name}")));
+        }
         if let Some(before) = undo.take() {
             *state = before;
             return Err(StoreError::Unreachable(format!("{name} failed as the test asked")));
         }
         control.writes.push(name);
         match control.cut.take() {
-            Some((1, told)) => {
-                // Whoever asked may have lost interest.
+            Some((1, _, told)) => {
                 let _ = told.send(());
                 control.unreachable = true;
                 return Err(StoreError::Unreachable(format!("the network was cut after {name}")));
             }
-            Some((left, told)) => control.cut = Some((left - 1, told)),
+            Some((left, when, told)) => control.cut = Some((left - 1, when, told)),
             None => {}
         }
         match fault {

@@ -4,7 +4,7 @@ use chrono::{DateTime, SubsecRound, Utc};
 
 use super::state::{Remembered, State};
 use super::{MemoryStore, later};
-use crate::model::{AgentId, Event, GatewayAgentId, GatewayId, GatewayRecord, GatewaySnapshot, ObjectRef};
+use crate::model::{AgentId, Conditions, Event, GatewayAgentId, GatewayId, GatewayRecord, GatewaySnapshot, ObjectRef};
 use crate::store::record::{storable, storable_conditions};
 use crate::store::{
     AgentStatusWrite, Candidate, Fence, GatewayStatusWrite, OrphanGateway, Placement, ROTATION_GRACE, RecordedEvent,
@@ -74,6 +74,14 @@ impl Store for MemoryStore {
 
     async fn load_gateway(&self, id: GatewayId) -> Result<Option<GatewaySnapshot>, StoreError> {
         self.read(|state| state.gateways.get(&id).map(|gateway| state.snapshot(gateway)))
+    }
+
+    async fn reload_gateway(&self, id: GatewayId) -> Result<Option<GatewaySnapshot>, StoreError> {
+        let mut found = self.load_gateway(id).await?;
+        for record in found.iter_mut().flat_map(|found| found.agent_records.values_mut()) {
+            record.conditions = Conditions::default();
+        }
+        Ok(found)
     }
 
     async fn load_fleet(&self) -> Result<Vec<GatewaySnapshot>, StoreError> {

@@ -10,12 +10,16 @@ use crate::model::{AgentId, AgentRecord, Board, BoardId, GatewayId, GatewayRecor
 use crate::store::{OrphanGateway, StoreError};
 
 impl PgStore {
-    /// These gateways, or all of them, as of one instant; ordered by id.
-    pub(super) async fn load(&self, ids: Option<&[GatewayId]>) -> Result<Vec<GatewaySnapshot>, StoreError> {
+    /// These gateways, or all of them, as of one instant; ordered by id. `conditions`: whether with those of the agents.
+    pub(super) async fn load(
+        &self,
+        ids: Option<&[GatewayId]>,
+        conditions: bool,
+    ) -> Result<Vec<GatewaySnapshot>, StoreError> {
         let ids: Option<Vec<Uuid>> = ids.map(|ids| ids.iter().map(|id| id.0).collect());
         let mut session = self.session().await?;
         let mut tx = self.begin_read(&mut session).await?;
-        let snapshots = snapshots(&mut tx, ids).await?;
+        let snapshots = snapshots(&mut tx, ids, conditions).await?;
         tx.commit().await?;
         session.done();
         Ok(snapshots)
@@ -42,7 +46,7 @@ impl PgStore {
             .await?
             .into_iter()
             .collect();
-        for (agent, last, record) in agent_records(&mut tx, &[], None).await? {
+        for (agent, last, record) in agent_records(&mut tx, &[], None, true).await? {
             let Some(gateway) = last.filter(|gateway| !known.contains(&gateway.0)) else {
                 continue;
             };
@@ -64,7 +68,11 @@ impl PgStore {
     }
 }
 
-async fn snapshots(tx: &mut PgConnection, ids: Option<Vec<Uuid>>) -> Result<Vec<GatewaySnapshot>, StoreError> {
+async fn snapshots(
+    tx: &mut PgConnection,
+    ids: Option<Vec<Uuid>>,
+    conditions: bool,
+) -> Result<Vec<GatewaySnapshot>, StoreError> {
     let mut fleet: BTreeMap<GatewayId, GatewaySnapshot> = BTreeMap::new();
     for row in &sqlx::query(rows::GATEWAYS).bind(&ids).fetch_all(&mut *tx).await? {
         let (gateway, owner, record) = rows::gateway(row)?;
@@ -136,7 +144,7 @@ async fn snapshots(tx: &mut PgConnection, ids: Option<Vec<Uuid>>) -> Result<Vec<
     }
 
     let agent_ids: Vec<Uuid> = home_of.keys().map(|id| id.0).collect();
-    for (agent, last, record) in agent_records(tx, &agent_ids, ids.as_deref()).await? {
+    for (agent, last, record) in agent_records(tx, &agent_ids, ids.as_deref(), conditions).await? {
         let home = home_of.get(&agent).copied().or(last);
         if let Some(snapshot) = home.and_then(|home| fleet.get_mut(&home)) {
             snapshot.agent_records.insert(agent, record);
@@ -164,10 +172,12 @@ async fn agent_records(
     tx: &mut PgConnection,
     agents: &[Uuid],
     gateways: Option<&[Uuid]>,
+    conditions: bool,
 ) -> Result<Vec<(AgentId, Option<GatewayId>, AgentRecord)>, StoreError> {
     let rows = sqlx::query(rows::AGENT_RECORDS)
         .bind(agents)
         .bind(gateways)
+        .bind(conditions)
         .fetch_all(&mut *tx)
         .await?;
     rows.iter().map(rows::agent_record).collect()

@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use super::errors::About;
 use crate::model::{
-    AgentId, AgentRecord, AgentRequests, AgentRow, Board, BoardId, Conditions, GatewayAgentId, GatewayId, GatewayRecord, GatewayRow,
-    JsonColumn, User,
+    AgentId, AgentRecord, AgentRequests, AgentRow, Board, BoardId, Conditions, GatewayAgentId, GatewayId,
+    GatewayRecord, GatewayRow, JsonColumn, User,
 };
 use crate::store::StoreError;
 
@@ -98,7 +98,7 @@ macro_rules! agent_records {
     ($from:literal) => {
         concat!(
             "
-    SELECT r.agent_id, r.generation, r.spec_digest, r.conditions::text AS conditions,
+    SELECT r.agent_id, r.generation, r.spec_digest, CASE WHEN $3 THEN r.conditions::text END AS conditions,
            r.placement_gateway_id, r.placement_agent_id,
            r.registering_since, r.first_provisioned_at, r.rotated_for,
            coalesce(r.placement_gateway_id, r.home_gateway_id) AS last_gateway_id
@@ -108,7 +108,8 @@ macro_rules! agent_records {
     };
 }
 
-/// Our records of the agents `$1`, and of agents without a row that were last on one of the gateways `$2` (null: on any).
+/// Our records of the agents `$1`, and of agents without a row that were last on one of the gateways `$2` (null: on any);
+/// `$3`: whether with their conditions.
 ///
 /// The ids are joined rather than looked for in an array: Postgres estimates an array element by element each time it plans,
 /// which takes longer than the query (3 ms for 100 ids).

@@ -26,12 +26,17 @@ impl Store for PgStore {
     }
 
     async fn load_gateway(&self, id: GatewayId) -> Result<Option<GatewaySnapshot>, StoreError> {
-        let mut found = self.bounded(self.load(Some(&[id]))).await?;
+        let mut found = self.bounded(self.load(Some(&[id]), true)).await?;
+        Ok(found.pop())
+    }
+
+    async fn reload_gateway(&self, id: GatewayId) -> Result<Option<GatewaySnapshot>, StoreError> {
+        let mut found = self.bounded(self.load(Some(&[id]), false)).await?;
         Ok(found.pop())
     }
 
     async fn load_fleet(&self) -> Result<Vec<GatewaySnapshot>, StoreError> {
-        self.bounded(self.load(None)).await
+        self.bounded(self.load(None, true)).await
     }
 
     async fn orphans(&self) -> Result<Vec<OrphanGateway>, StoreError> {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use openclaw_controller::model::{
-    AgentId, BoardId, ConditionStatus, ConditionType, Conditions, Event, EventKind, GatewayAgentId, GatewayId,
-    ObjectRef,
+    AgentId, AgentRecord, BoardId, ConditionStatus, ConditionType, Conditions, Event, EventKind, GatewayAgentId,
+    GatewayId, ObjectRef,
 };
 use openclaw_controller::store::{
     AgentStatusWrite, Candidate, Fence, GatewayStatusWrite, Hint, LeaseStore, Store, StoreError,

@@ -171,6 +171,12 @@ pub(super) async fn an_agent_status_is_projected_where_it_differs(world: &impl W
     assert_eq!(row.status, "online");
     let records = store.load_gateway(GATEWAY).await.unwrap().unwrap().agent_records;
     assert_eq!(records[&WORKER].conditions, conditions("Waiting"));
+    let again = store.reload_gateway(GATEWAY).await.unwrap().unwrap().agent_records;
+    let bare = AgentRecord {
+        conditions: Conditions::default(),
+        ..records[&WORKER].clone()
+    };
+    assert_eq!(again[&WORKER], bare, "only the conditions are left out");
 
     let mark = world.mark().await;
     store.write_agent_status(&fence, WORKER, &status).await.unwrap();

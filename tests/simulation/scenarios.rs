@@ -1,0 +1,108 @@
+//! What the controller is in the middle of when it crashes.
+
+use openclaw_controller::model::{AgentId, AgentRow, FileName};
+use openclaw_controller::sim::SimDialect;
+use serde_json::json;
+
+use crate::fleet::World;
+
+/// One thing that the controller does from beginning to end.
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    /// The rows.
+    pub(crate) prepare: fn(&mut World, SimDialect),
+    /// What is asked for once the rows have converged; nothing: the controller is watched from its start.
+    pub(crate) act: Option<fn(&World)>,
+    /// What was asked for and is not done yet, beyond the promise; in the end nothing.
+    pub(crate) missing: fn(&World, &Before) -> Vec<String>,
+    /// Writes on the gateway, by method, of which a crash may cause more: they repeat nothing that anybody notices.
+    pub(crate) repeatable: &'static [&'static str],
+    /// How many more writes in the store a crash may cause: a token whose plaintext died with the process is replaced, so
+    /// there may be another candidate for each agent that gets one.
+    pub(crate) more_store_writes: usize,
+}
+
+/// What there was before the act.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Before {
+    /// The agents' rows.
+    pub(crate) rows: Vec<AgentRow>,
+    /// The agents' tokens, as their files held them.
+    pub(crate) tokens: Vec<(AgentId, String)>,
+}
+
+/// All scenarios.
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "first provisioning",
+        prepare: three_agents,
+        act: None,
+        missing: nothing_more,
+        repeatable: &[],
+        more_store_writes: 3,
+    },
+    Scenario {
+        name: "update",
+        prepare: three_agents,
+        act: Some(|world| {
+            world.store.edit_agent(worker(world), |row| {
+                "Renamed".clone_into(&mut row.name);
+                row.soul_template = Some("Be kind, {{ agent_name }}.".into());
+                row.heartbeat_config = Some(Ok(json!({ "every": "25m" })));
+            });
+        }),
+        missing: nothing_more,
+        repeatable: &[],
+        more_store_writes: 0,
+    },
+    Scenario {
+        name: "rotation",
+        prepare: three_agents,
+        act: Some(|world| {
+            let at = world.store.now();
+            for agent in world.store.agent_ids() {
+                world.store.edit_agent(agent, |row| row.requests.rotate = Some(at));
+            }
+        }),
+        missing: old_tokens,
+        repeatable: &[],
+        more_store_writes: 3,
+    },
+];
+
+/// A lead, a worker and a main agent on one gateway.
+fn three_agents(world: &mut World, dialect: SimDialect) {
+    let id = world.add_gateway(dialect);
+    let board = world.add_board(Some(id));
+    world.add_agent(id, Some(board), true);
+    world.add_agent(id, Some(board), false);
+    world.add_agent(id, None, false);
+}
+
+/// The worker of [`three_agents`].
+pub(crate) fn worker(world: &World) -> AgentId {
+    let ids = world.store.agent_ids();
+    let rows = ids.into_iter().filter_map(|id| world.store.agent(id));
+    let mut workers = rows.filter(|row| row.board_id.is_some() && !row.is_board_lead);
+    workers.next().unwrap().id
+}
+
+fn nothing_more(_: &World, _: &Before) -> Vec<String> {
+    Vec::new()
+}
+
+/// Agents whose files still hold the tokens that they had before.
+fn old_tokens(world: &World, before: &Before) -> Vec<String> {
+    let gateway = &world.places[0].gateway;
+    let still = |(agent, secret): &(AgentId, String)| {
+        let row = world.store.agent(*agent)?;
+        let id = row.gateway_agent_id(world.places[0].id);
+        let holds = |file: &FileName| {
+            let text = gateway.file(id.as_str(), file.as_str());
+            text.is_some_and(|text| text.contains(secret))
+        };
+        let file = FileName::ALL.into_iter().find(holds)?;
+        Some(format!("{id}: the old token is still in {file}"))
+    };
+    before.tokens.iter().filter_map(still).collect()
+}
