@@ -1,7 +1,13 @@
 //! `rotate-token`: what it asks for, how it waits, and what it says.
 
+use std::process::Stdio;
+
 use openclaw_controller::model::{AgentId, ConditionStatus, ConditionType};
 use openclaw_controller::sim::SimDialect;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::Fleet;
@@ -179,4 +185,35 @@ async fn rotate_token_takes_exactly_one_selector_and_known_ids() {
     assert_eq!(none.code, Some(0), "{none:?}");
     assert!(none.stdout.contains("1 being deleted left out"), "{none:?}");
     assert_eq!(fleet.database.text(ASKED).await.as_deref(), Some("0"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_ends_the_waiting_and_not_the_rotation() {
+    let fleet = Fleet::on(Database::migrated().await, SimDialect::V2026_9_6).await;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_openclaw-controller"))
+        .args(["rotate-token", "--all", "--wait"])
+        .env_clear()
+        .envs(fleet.environment())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let waits = async {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if line == "0 of 1 new tokens" {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, waits).await.unwrap();
+    let pid = i32::try_from(child.id().unwrap()).unwrap();
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::INT).unwrap();
+    let status = timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
+    assert_eq!(status.code(), Some(130));
+    let said = lines.next_line().await.unwrap().unwrap();
+    assert!(said.contains("goes on without this command"), "{said}");
+    assert_eq!(fleet.database.text(ASKED).await.as_deref(), Some("1"));
 }
