@@ -40,7 +40,7 @@ const SEEN: &str = "
 impl CheckInStore for PgStore {
     async fn check_in(&self, token_sha256: &str) -> Result<Option<CheckedIn>, StoreError> {
         self.bounded(async {
-            let mut session = self.session().await?;
+            let mut session = self.session_of(&self.check_in_pool).await?;
             let mut tx = self.begin_write(&mut session).await?;
             let found: Option<(Uuid, String)> =
                 sqlx::query_as(FIND).bind(token_sha256).fetch_optional(&mut *tx).await?;

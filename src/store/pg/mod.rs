@@ -32,10 +32,13 @@ use super::StoreError;
 /// How long after its last use a connection is taken to be alive. One that is not fails its call, which is tried again.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
+/// How many check-ins may be under way at once; one takes a few milliseconds.
+const CHECK_IN_CONNECTIONS: u32 = 4;
+
 /// How the database is talked to. The defaults suit a controller with its database on the same network.
 #[derive(Clone, Debug)]
 pub struct PgOptions {
-    /// Connections in the pool; the listener and the leases have one more each.
+    /// Connections in the pool; the listener and the leases have one more each, check-ins up to four.
     pub max_connections: u32,
     /// How long to wait for a connection, a new one or one of the pool.
     pub connect_timeout: Duration,
@@ -65,6 +68,8 @@ pub struct PgStore {
     pool: PgPool,
     /// One connection for the leases alone: a renewal must not wait for writes that wait for another program's locks.
     lease_pool: PgPool,
+    /// A few for check-ins: many agents may wait for rows that another program holds, and nobody else must wait for them.
+    check_in_pool: PgPool,
     connect: PgConnectOptions,
     options: PgOptions,
 }
@@ -126,6 +131,7 @@ impl PgStore {
         Ok(Self {
             pool: pool(options.max_connections),
             lease_pool: pool(1),
+            check_in_pool: pool(CHECK_IN_CONNECTIONS),
             connect,
             options,
         })
@@ -134,8 +140,8 @@ impl PgStore {
     /// Closes the pool's connections; calls after this fail.
     pub async fn close(&self) {
         // A connection whose other end is gone would be waited for until the operating system gives up on it.
-        let both = async { tokio::join!(self.pool.close(), self.lease_pool.close()) };
-        let _ = tokio::time::timeout(self.options.connect_timeout, both).await;
+        let all = async { tokio::join!(self.pool.close(), self.lease_pool.close(), self.check_in_pool.close()) };
+        let _ = tokio::time::timeout(self.options.connect_timeout, all).await;
     }
 
     /// A connection that is thrown away unless [`Session::done`] says that it is clean.
