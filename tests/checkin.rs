@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use openclaw_controller::lab;
 use openclaw_controller::model::AgentId;
+use openclaw_controller::store::{CheckInStore, PgOptions, PgStore, Store};
 use openclaw_controller::token;
 use secrecy::ExposeSecret;
 use serde_json::Value;
@@ -359,5 +360,50 @@ async fn an_own_listener_for_agents_serves_check_ins_instead_and_nothing_else() 
         assert_eq!(page(own, path).await.0, 404, "{path}");
     }
     assert_eq!(page(fixture.address(), "/healthz").await.0, 200);
+    fixture.controller.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_ins_that_wait_for_held_rows_keep_nobody_else_from_the_database() {
+    let fixture = Fixture::new(Options::default()).await;
+    let token = mint();
+    fixture.make_current(&token, "hash").await;
+    let store = PgStore::connect(&fixture.database.url.clone().into(), PgOptions::default())
+        .await
+        .unwrap();
+    let mut other = fixture.database.pool.begin().await.unwrap();
+    sqlx::query("SELECT id FROM agents WHERE id = $1 FOR UPDATE")
+        .bind(fixture.agent.0)
+        .execute(&mut *other)
+        .await
+        .unwrap();
+    let digest = token::fingerprint(&token);
+    let waiting: Vec<_> = (0..16)
+        .map(|_| {
+            let (store, digest) = (store.clone(), digest.clone());
+            tokio::spawn(async move { store.check_in(&digest).await })
+        })
+        .collect();
+    let blocked = "SELECT (count(*) > 1)::text FROM pg_stat_activity
+                    WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    eventually("check-ins wait for the row", PATIENCE, async || {
+        (fixture.database.text(blocked).await.as_deref() == Some("true")).then_some(())
+    })
+    .await;
+    assert_eq!(store.load_fleet().await.unwrap().len(), 1);
+    assert!(
+        !waiting.iter().all(tokio::task::JoinHandle::is_finished),
+        "they still wait"
+    );
+    other.rollback().await.unwrap();
+    for check_in in waiting {
+        // Those that had no connection in time are told so, and come again.
+        let outcome = check_in.await.unwrap();
+        assert!(
+            outcome.as_ref().is_ok_and(Option::is_some) || outcome.is_err_and(|error| error.is_transient()),
+            "a check-in was lost"
+        );
+    }
+    store.close().await;
     fixture.controller.stop().await;
 }
