@@ -12,9 +12,11 @@ mod informer;
 mod memory;
 mod observe;
 mod session;
+mod slots;
 mod spec;
 mod status;
 mod tokens;
+mod wake;
 mod world;
 
 pub use diff::{AgentDiff, FileDiff, GatewayDiff, diff};

@@ -47,6 +47,8 @@ pub(crate) struct World {
     pub(crate) templates: Arc<TemplateSet>,
     /// Whether the controllers are told that another program writes tokens too.
     pub(crate) second_writer: bool,
+    /// Whether the controllers wake agents.
+    pub(crate) wake: bool,
     connector: Arc<SimConnector>,
     replicas: u64,
     ids: u128,
@@ -69,6 +71,7 @@ impl World {
             places: Vec::new(),
             templates: Arc::new(templates),
             second_writer: false,
+            wake: false,
             connector: Arc::new(SimConnector::default()),
             replicas: 0,
             ids: 0,
@@ -217,6 +220,7 @@ impl World {
                 withhold_existing_files: false,
                 second_writer: self.second_writer,
                 resync_interval: RESYNC,
+                wake: self.wake,
             },
             workers: Workers::default(),
             clock: Arc::new(move || clock.now()),

@@ -272,6 +272,8 @@ pub struct Options {
     pub templates_dir: Option<PathBuf>,
     pub base_url: Option<String>,
     pub token_hash: TokenHash,
+    /// Whether agents are woken.
+    pub wake: bool,
 }
 
 impl Default for Options {
@@ -281,6 +283,7 @@ impl Default for Options {
             templates_dir: None,
             base_url: Some("http://mission.test".into()),
             token_hash: TokenHash::Auto,
+            wake: false,
         }
     }
 }
@@ -308,6 +311,7 @@ impl Controller {
             resync_interval: Span(options.resync),
             token_hash: options.token_hash,
             no_migrate: false,
+            no_wake: !options.wake,
             agent_workers: 16,
             gateway_workers: 8,
         };

@@ -8,6 +8,7 @@ mod hints;
 mod lease;
 mod state;
 mod store;
+mod wakes;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 pub use hints::MemoryHints;
+pub use wakes::WakeColumns;
 
 use self::hints::Subscribers;
 use self::state::State;

@@ -13,6 +13,7 @@ mod rows;
 mod status;
 mod store;
 mod tokens;
+mod wakes;
 
 use std::future::Future;
 use std::time::Duration;
