@@ -27,3 +27,5 @@ mod schedule;
 mod sieve;
 #[path = "simulation/steady.rs"]
 mod steady;
+#[path = "simulation/wakes.rs"]
+mod wakes;

@@ -26,7 +26,7 @@ pub(super) const NO_CHECK_IN: &str = "Agent did not check in after wake; max wak
 /// How soon to look again after another program was seen to write the row between our read and our write.
 const AFTER_A_RACE: Duration = Duration::from_secs(1);
 
-/// A session's label is at most this many characters.
+/// A session's label is at most this long, in the units of UTF-16.
 const MAX_LABEL: usize = 512;
 
 /// What is remembered of an agent's wakes.
@@ -306,7 +306,12 @@ fn label(agent: &AgentSpec) -> String {
     } else {
         name
     };
-    label.chars().take(MAX_LABEL).collect()
+    let mut length = 0;
+    let fits = |c: &char| {
+        length += c.len_utf16();
+        length <= MAX_LABEL
+    };
+    label.chars().take_while(fits).collect()
 }
 
 /// What a woken agent is told.

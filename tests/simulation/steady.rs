@@ -13,9 +13,9 @@ use crate::promise;
 use crate::runner::simulate;
 
 /// How long a fleet without faults may take to converge: 100 agents in one patch, and the restart of an old gateway.
-const BOUND: Duration = Duration::from_mins(1);
+pub(crate) const BOUND: Duration = Duration::from_mins(1);
 
-async fn converge(world: &World, within: Duration) {
+pub(crate) async fn converge(world: &World, within: Duration) {
     let begin = Instant::now();
     loop {
         let problems = promise::broken(world).await;
@@ -32,7 +32,7 @@ async fn converge(world: &World, within: Duration) {
 }
 
 /// Lets three resyncs pass and asserts that everything was looked at and nothing was written.
-async fn rest(world: &World, replica: &Replica) {
+pub(crate) async fn rest(world: &World, replica: &Replica) {
     let looks = || replica.metric("controller_runtime_reconcile_total");
     let before = (world.gateway_write_log(), world.store.write_log(), looks());
     sleep(RESYNC.mul_f64(3.3)).await;
