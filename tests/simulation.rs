@@ -11,6 +11,8 @@
     reason = "a simulation that cannot go on has failed; these say where"
 )]
 
+#[path = "simulation/deadlines.rs"]
+mod deadlines;
 #[path = "simulation/edits.rs"]
 mod edits;
 #[path = "simulation/faults.rs"]

@@ -102,7 +102,9 @@ async fn tell(version: &str) {
 
     // Its row changes: one more, and nothing is repeated.
     database
-        .execute(&format!("UPDATE agents SET soul_template = 'Another soul.' WHERE id = '{wren}'"))
+        .execute(&format!(
+            "UPDATE agents SET soul_template = 'Another soul.' WHERE id = '{wren}'"
+        ))
         .await;
     database
         .agent_condition(wren, ConditionType::CheckedIn, awaiting.0, awaiting.1)
@@ -114,13 +116,17 @@ async fn tell(version: &str) {
 
 /// Waits for the second message, which must come alone.
 async fn heard(client: &Client, key: &str, agent: AgentId) {
-    let history = eventually(&format!("agent {agent} gets its second message"), PATIENCE, async || {
-        let history = client
-            .request("chat.history", json!({ "sessionKey": key }), BUSY)
-            .await
-            .ok()?;
-        (hellos(&history) >= 2).then_some(history)
-    })
+    let history = eventually(
+        &format!("agent {agent} gets its second message"),
+        PATIENCE,
+        async || {
+            let history = client
+                .request("chat.history", json!({ "sessionKey": key }), BUSY)
+                .await
+                .ok()?;
+            (hellos(&history) >= 2).then_some(history)
+        },
+    )
     .await;
     assert_eq!(hellos(&history), 2, "{history}");
     assert!(history.to_string().contains("has been updated"), "{history}");

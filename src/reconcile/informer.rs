@@ -230,9 +230,7 @@ impl<S: Store, C: Connector> World<S, C> {
         if now.last_seen_at != before.last_seen_at && awaits_check_in(memory, new) {
             return true;
         }
-        let known = memory
-            .and_then(|memory| memory.token.as_ref())
-            .map(|known| &known.hash);
+        let known = memory.and_then(|memory| memory.token.as_ref()).map(|known| &known.hash);
         now.token_hash != before.token_hash && now.token_hash.as_ref() != known
     }
 

@@ -52,7 +52,9 @@ impl WakeSlots {
         let mut turns: Vec<_> = lane.begun.iter().chain(lane.waiting.values()).copied().collect();
         turns.sort_unstable();
         let fourth = turns.len().checked_sub(WAKES_AT_ONCE).map(|i| turns[i]);
-        let at = fourth.map_or(now, |at| at + WAKES_WITHIN).max(now + Duration::from_millis(1));
+        let at = fourth
+            .map_or(now, |at| at + WAKES_WITHIN)
+            .max(now + Duration::from_millis(1));
         lane.waiting.insert(agent, at);
         Err(at - now)
     }

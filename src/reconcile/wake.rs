@@ -214,7 +214,11 @@ impl<S: Store, C: Connector> World<S, C> {
     /// Our record, if it is known without asking the database.
     fn known_wake(&self, gateway: &GatewaySpec, agent: &AgentSpec) -> Option<WakeRecord> {
         let state = self.state();
-        match state.agents.get(&agent.row.id).and_then(|memory| memory.wake.known.as_ref()) {
+        match state
+            .agents
+            .get(&agent.row.id)
+            .and_then(|memory| memory.wake.known.as_ref())
+        {
             Some((home, record)) if *home == gateway.id() => record.clone(),
             _ => agent.is_placed_on(gateway.id()).then(|| agent.record.wake.clone()),
         }
@@ -236,13 +240,19 @@ impl<S: Store, C: Connector> World<S, C> {
         use ConditionStatus::{False, True, Unknown};
         let (status, reason, message) = if record.deadline.is_some() {
             let state = self.state();
-            let failure = state.agents.get(&agent.row.id).and_then(|memory| memory.wake.failure.as_ref());
+            let failure = state
+                .agents
+                .get(&agent.row.id)
+                .and_then(|memory| memory.wake.failure.as_ref());
             let message = match failure {
                 Some((counter, failure)) if *counter == record.counter => format!(
                     "wake {} of {MAX_WAKES} may not have arrived ({failure}); the agent is woken again if it does not check in",
                     record.attempts
                 ),
-                _ => format!("woken {} of {MAX_WAKES} times; its check-in is awaited", record.attempts),
+                _ => format!(
+                    "woken {} of {MAX_WAKES} times; its check-in is awaited",
+                    record.attempts
+                ),
             };
             (Unknown, "AwaitingCheckIn", message)
         } else if record.gave_up {
@@ -282,7 +292,12 @@ fn concerns(record: &WakeRecord, agent: &AgentSpec) -> bool {
 }
 
 fn pending(message: String) -> Finding {
-    (ConditionType::CheckedIn, ConditionStatus::Unknown, "WakePending", message)
+    (
+        ConditionType::CheckedIn,
+        ConditionStatus::Unknown,
+        "WakePending",
+        message,
+    )
 }
 
 /// Sends one wake: the session with its label, reset if so decided, then the message, under a key of its own.

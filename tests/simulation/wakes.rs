@@ -16,11 +16,11 @@ use crate::runner::simulate;
 use crate::steady::{BOUND, converge, rest};
 
 /// How long a check-in may be on its way to a decision, and a due wake on its way to the gateway.
-const SOON: Duration = Duration::from_secs(5);
+pub(crate) const SOON: Duration = Duration::from_secs(5);
 
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
-async fn until<T>(what: &str, within: Duration, probe: impl Fn() -> Option<T>) -> T {
+pub(crate) async fn until<T>(what: &str, within: Duration, probe: impl Fn() -> Option<T>) -> T {
     let begin = Instant::now();
     loop {
         if let Some(value) = probe() {
@@ -31,7 +31,7 @@ async fn until<T>(what: &str, within: Duration, probe: impl Fn() -> Option<T>) -
     }
 }
 
-fn world(dialect: SimDialect) -> World {
+pub(crate) fn world(dialect: SimDialect) -> World {
     let mut world = World::new(TemplateSet::builtin());
     world.wake = true;
     world.add_gateway(dialect);
@@ -39,7 +39,7 @@ fn world(dialect: SimDialect) -> World {
 }
 
 /// Has every woken agent check in, as it would through its backend.
-fn all_check_in(world: &World) {
+pub(crate) fn all_check_in(world: &World) {
     for place in &world.places {
         let (store, gateway) = (world.store.clone(), place.id);
         place.gateway.on_wake(move |woken| {
@@ -57,7 +57,7 @@ fn all_check_in(world: &World) {
 }
 
 /// The messages that an agent got.
-fn messages(world: &World, agent: AgentId) -> Vec<ChatMessage> {
+pub(crate) fn messages(world: &World, agent: AgentId) -> Vec<ChatMessage> {
     let row = world.store.agent(agent).unwrap();
     let of = |place: &crate::fleet::Place| {
         let key = session_key(&row.gateway_agent_id(place.id));
@@ -67,17 +67,23 @@ fn messages(world: &World, agent: AgentId) -> Vec<ChatMessage> {
     world.places.iter().flat_map(of).collect()
 }
 
-fn keys(world: &World, agent: AgentId) -> Vec<String> {
+pub(crate) fn keys(world: &World, agent: AgentId) -> Vec<String> {
     let messages = messages(world, agent);
     messages.into_iter().map(|message| message.idempotency_key).collect()
 }
 
-fn condition(world: &World, agent: AgentId, kind: ConditionType) -> Option<Condition> {
+pub(crate) fn condition(world: &World, agent: AgentId, kind: ConditionType) -> Option<Condition> {
     world.store.agent_record(agent)?.conditions.get(kind).cloned()
 }
 
 /// Waits until the agent's `CheckedIn` says so.
-async fn checked_in(world: &World, agent: AgentId, status: ConditionStatus, reason: &str, within: Duration) -> Condition {
+pub(crate) async fn checked_in(
+    world: &World,
+    agent: AgentId,
+    status: ConditionStatus,
+    reason: &str,
+    within: Duration,
+) -> Condition {
     until(&format!("CheckedIn={status} {reason}"), within, || {
         condition(world, agent, ConditionType::CheckedIn)
             .filter(|found| found.status == status && found.reason == reason)
@@ -86,7 +92,7 @@ async fn checked_in(world: &World, agent: AgentId, status: ConditionStatus, reas
 }
 
 /// Waits for the agent's nth message.
-async fn woken(world: &World, agent: AgentId, times: usize, within: Duration) {
+pub(crate) async fn woken(world: &World, agent: AgentId, times: usize, within: Duration) {
     until(&format!("{times} messages"), within, || {
         (messages(world, agent).len() >= times).then_some(())
     })
@@ -94,14 +100,14 @@ async fn woken(world: &World, agent: AgentId, times: usize, within: Duration) {
 }
 
 /// An hour passes, and nothing is written anywhere.
-async fn silence(world: &World) {
+pub(crate) async fn silence(world: &World) {
     let before = (world.gateway_write_log(), world.store.write_log());
     sleep(Duration::from_hours(1)).await;
     assert_eq!(world.gateway_write_log()[before.0.len()..], [] as [String; 0]);
     assert_eq!(world.store.write_log()[before.1.len()..], [] as [&str; 0]);
 }
 
-async fn settled(world: &World, replica: &Replica) {
+pub(crate) async fn settled(world: &World, replica: &Replica) {
     converge(world, BOUND).await;
     sleep(Duration::from_secs(20)).await;
     rest(world, replica).await;
@@ -145,7 +151,11 @@ fn a_first_provisioning_and_a_change_of_the_row_wake_once_each() {
             settled(&world, &replica).await;
             let all = messages(&world, agent);
             assert_eq!(all.len(), 2);
-            assert!(all[1].text.starts_with("Hello Renamed. Your workspace has been updated. "));
+            assert!(
+                all[1]
+                    .text
+                    .starts_with("Hello Renamed. Your workspace has been updated. ")
+            );
             assert_eq!(all[1].idempotency_key, format!("{agent}-2"));
             let key = session_key(&world.store.agent(agent).unwrap().gateway_agent_id(gateway));
             let session = world.places[0].gateway.session(&key).unwrap();
@@ -177,7 +187,9 @@ fn drift_templates_boards_users_and_tokens_wake_nobody_and_an_adopted_agent_slee
         let id = world.store.agent(ours).unwrap().gateway_agent_id(gateway);
         sim.remove_agent(id.as_str());
         settled(&world, &replica).await;
-        world.store.edit_board(board, |board| board.objective = Some("Win".into()));
+        world
+            .store
+            .edit_board(board, |board| board.objective = Some("Win".into()));
         world.store.set_owner(ORGANIZATION, Some(owner("Kim Other")));
         settled(&world, &replica).await;
         let hash = token::hash(&token::mint(), HashFormat::Pbkdf2OneRound).ok();
@@ -192,7 +204,9 @@ fn drift_templates_boards_users_and_tokens_wake_nobody_and_an_adopted_agent_slee
         assert_eq!(sim.file(id.as_str(), "SOUL.md").as_deref(), Some("Another soul."));
         assert_eq!((keys(&world, ours).len(), keys(&world, adopted).len()), (1, 0));
         // Its own row, at last; and a request.
-        world.store.edit_agent(adopted, |row| row.soul_template = Some("Mine.".into()));
+        world
+            .store
+            .edit_agent(adopted, |row| row.soul_template = Some("Mine.".into()));
         woken(&world, adopted, 1, SOON).await;
         assert!(messages(&world, adopted)[0].text.contains("has been updated"));
         let asked = world.store.now();
@@ -202,162 +216,6 @@ fn drift_templates_boards_users_and_tokens_wake_nobody_and_an_adopted_agent_slee
         assert_eq!((keys(&world, ours).len(), keys(&world, adopted).len()), (2, 1));
         replica.stop().await;
     });
-}
-
-#[test]
-fn without_a_check_in_there_are_three_wakes_with_two_resets_then_silence_until_a_late_one() {
-    for dialect in SimDialect::ALL {
-        simulate(async {
-            let mut world = world(dialect);
-            let gateway = world.places[0].id;
-            let board = world.add_board(Some(gateway));
-            let agent = world.add_agent(gateway, Some(board), false);
-            let replica = world.start(1);
-            woken(&world, agent, 1, BOUND).await;
-            let first = Instant::now();
-            let waiting = checked_in(&world, agent, Unknown, "AwaitingCheckIn", SOON).await;
-            assert!(waiting.message.contains("1 of 3"), "{}", waiting.message);
-            // The agent is as desired meanwhile, and counts as online.
-            converge(&world, SOON).await;
-            assert_eq!(world.store.agent(agent).unwrap().status, "online");
-            for times in 2..=3 {
-                woken(&world, agent, times, 2 * DEADLINE).await;
-                let after = first.elapsed().as_secs_f64() / (times - 1) as f64;
-                assert!((29.0..33.0).contains(&after), "{times}: {after}");
-            }
-            let given_up = checked_in(&world, agent, False, "NoCheckIn", DEADLINE + SOON).await;
-            assert!((89.0..96.0).contains(&first.elapsed().as_secs_f64()));
-            let row = world.store.agent(agent).unwrap();
-            let told = "Agent did not check in after wake; max wake attempts reached";
-            assert!(given_up.message.starts_with(told), "{}", given_up.message);
-            assert_eq!(row.last_provision_error.as_deref(), Some(told));
-            assert_eq!(row.status, "offline");
-            let ready = condition(&world, agent, ConditionType::Ready).unwrap();
-            assert_eq!((ready.status, ready.reason.as_str()), (False, "NoCheckIn"));
-            assert_eq!(world.store.wake_columns(agent).checkin_deadline_at, None);
-            assert_eq!(keys(&world, agent), [1, 2, 3].map(|n| format!("{agent}-{n}")));
-            let key = session_key(&row.gateway_agent_id(gateway));
-            assert_eq!(world.places[0].gateway.session(&key).unwrap().resets, 2);
-            assert!((replica.metric("openclaw_controller_checkins_missed_total") - 3.0).abs() < 0.1);
-            sleep(Duration::from_secs(5)).await;
-            silence(&world).await;
-
-            world.store.check_in(agent, world.store.now().naive_utc());
-            checked_in(&world, agent, True, "CheckedIn", SOON).await;
-            converge(&world, SOON).await;
-            assert_eq!(world.store.agent(agent).unwrap().status, "online");
-            sleep(Duration::from_secs(5)).await;
-            silence(&world).await;
-            assert_eq!(keys(&world, agent).len(), 3);
-            replica.stop().await;
-        });
-    }
-}
-
-#[test]
-fn a_deadline_survives_the_controller_and_is_neither_late_nor_early() {
-    for crash in [false, true] {
-        simulate(async {
-            let mut world = world(SimDialect::V2026_9_6);
-            let gateway = world.places[0].id;
-            let board = world.add_board(Some(gateway));
-            let agent = world.add_agent(gateway, Some(board), false);
-            let replica = world.start(1);
-            woken(&world, agent, 1, BOUND).await;
-            let first = Instant::now();
-            checked_in(&world, agent, Unknown, "AwaitingCheckIn", SOON).await;
-            sleep(Duration::from_secs(5)).await;
-            if crash {
-                replica.crash().await;
-            } else {
-                replica.stop().await;
-            }
-            let replica = world.start(2);
-            woken(&world, agent, 2, DEADLINE).await;
-            let after = first.elapsed().as_secs_f64();
-            assert!((29.0..33.0).contains(&after), "{after}");
-            world.store.check_in(agent, world.store.now().naive_utc());
-            checked_in(&world, agent, True, "CheckedIn", SOON).await;
-            sleep(Duration::from_secs(5)).await;
-            silence(&world).await;
-            assert_eq!(keys(&world, agent), [1, 2].map(|n| format!("{agent}-{n}")));
-            replica.stop().await;
-        });
-    }
-}
-
-#[test]
-fn a_wake_whose_outcome_is_unknown_is_not_repeated_before_its_deadline() {
-    // Whether the message arrives although its answer does not.
-    for (fault, arrives) in [
-        (Fault::DropAfter, true),
-        (Fault::LoseAnswer, true),
-        (Fault::Restart, true),
-        (Fault::DropBefore, false),
-        (Fault::NeverAnswer, false),
-    ] {
-        simulate(async {
-            let mut world = world(SimDialect::V2026_9_6);
-            let (gateway, sim) = (world.places[0].id, world.places[0].gateway.clone());
-            let board = world.add_board(Some(gateway));
-            let agent = world.add_agent(gateway, Some(board), false);
-            sim.faults().inject("chat.send", 1, fault.clone());
-            let replica = world.start(1);
-            let begun = until("a wake is begun", BOUND, || {
-                let wake = world.store.agent_record(agent)?.wake;
-                wake.sent_at
-            })
-            .await;
-            let sent = || {
-                let journal = sim.journal();
-                journal.iter().filter(|entry| entry.method == "chat.send").count()
-            };
-            let left = (begun - world.store.now()).to_std().unwrap_or_default() + DEADLINE;
-            let half = Instant::now() + left - Duration::from_secs(2);
-            tokio::time::sleep_until(half).await;
-            assert_eq!(sent(), usize::from(arrives), "{fault:?}");
-            if arrives {
-                world.store.check_in(agent, world.store.now().naive_utc());
-                checked_in(&world, agent, True, "CheckedIn", DEADLINE).await;
-                assert_eq!(keys(&world, agent), [format!("{agent}-1")], "{fault:?}");
-            } else {
-                woken(&world, agent, 1, DEADLINE).await;
-                world.store.check_in(agent, world.store.now().naive_utc());
-                checked_in(&world, agent, True, "CheckedIn", DEADLINE).await;
-                assert_eq!(keys(&world, agent), [format!("{agent}-2")], "{fault:?}");
-            }
-            settled(&world, &replica).await;
-            assert_eq!(messages(&world, agent).len(), 1, "{fault:?}");
-            replica.stop().await;
-        });
-    }
-}
-
-#[test]
-fn what_a_gateway_refuses_is_told_and_covered_by_the_deadline() {
-    for method in ["sessions.patch", "chat.send"] {
-        simulate(async {
-            let mut world = world(SimDialect::V2026_4_29);
-            let (gateway, sim) = (world.places[0].id, world.places[0].gateway.clone());
-            let board = world.add_board(Some(gateway));
-            let agent = world.add_agent(gateway, Some(board), false);
-            let error = Fault::Error {
-                code: "INVALID_REQUEST".into(),
-                message: "label already in use".into(),
-                retry_after_ms: None,
-            };
-            sim.faults().inject(method, 1, error);
-            all_check_in(&world);
-            let replica = world.start(1);
-            let waiting = checked_in(&world, agent, Unknown, "AwaitingCheckIn", BOUND).await;
-            assert!(waiting.message.contains("label already in use"), "{}", waiting.message);
-            assert!(replica.metric("openclaw_controller_wakes_total") > 0.0);
-            checked_in(&world, agent, True, "CheckedIn", DEADLINE + SOON).await;
-            assert_eq!(keys(&world, agent), [format!("{agent}-2")]);
-            settled(&world, &replica).await;
-            replica.stop().await;
-        });
-    }
 }
 
 #[test]
@@ -393,7 +251,11 @@ fn a_gateway_gets_at_most_four_wakes_in_five_seconds() {
             assert!(all < Duration::from_secs(25), "{all:?}");
         }
         settled(&world, &replica).await;
-        let each = world.store.agent_ids().into_iter().map(|agent| keys(&world, agent).len());
+        let each = world
+            .store
+            .agent_ids()
+            .into_iter()
+            .map(|agent| keys(&world, agent).len());
         assert_eq!(each.collect::<Vec<_>>(), [1; 36]);
         replica.stop().await;
     });

@@ -271,7 +271,8 @@ async fn a_plan_made_for_one_row_serves_ten_thousand() {
 #[tokio::test]
 async fn a_heartbeat_is_news_only_where_a_check_in_is_awaited() {
     let (world, mut ear) = fleet().await;
-    let heartbeat = "UPDATE agents SET last_seen_at = clock_timestamp() AT TIME ZONE 'utc', status = 'online', wake_attempts = 0,
+    let heartbeat =
+        "UPDATE agents SET last_seen_at = clock_timestamp() AT TIME ZONE 'utc', status = 'online', wake_attempts = 0,
         checkin_deadline_at = NULL, last_provision_error = NULL, updated_at = clock_timestamp() AT TIME ZONE 'utc'";
     let awaited = "UPDATE agents SET checkin_deadline_at = '2026-03-01', wake_attempts = 1";
     let one = format!("{awaited} WHERE id = '{}'", id(30));
@@ -298,7 +299,11 @@ async fn a_heartbeat_is_news_only_where_a_check_in_is_awaited() {
     for (sql, expected) in cases {
         world.run(sql).await;
         let heard = ear.heard(&world).await;
-        assert_eq!(heard.iter().cloned().collect::<BTreeSet<_>>(), gateways(expected), "{sql}");
+        assert_eq!(
+            heard.iter().cloned().collect::<BTreeSet<_>>(),
+            gateways(expected),
+            "{sql}"
+        );
         assert_eq!(heard.len(), expected.len(), "at most one each: {sql}");
     }
     // What goes wrong inside fails no heartbeat.

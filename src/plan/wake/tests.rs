@@ -94,7 +94,10 @@ fn an_agent_is_woken_at_its_first_provisioning_by_us_and_only_then() {
         case!(none(), ours: false, woken: Some(50)),
         WakeDecision::Baseline(found.clone())
     );
-    assert_eq!(case!(found.clone(), ours: false, woken: Some(50)), WakeDecision::Nothing);
+    assert_eq!(
+        case!(found.clone(), ours: false, woken: Some(50)),
+        WakeDecision::Nothing
+    );
     assert_eq!(case!(found.clone(), woken: Some(50)), WakeDecision::Nothing, "drift");
     // Its row changes later.
     assert_eq!(
@@ -126,7 +129,11 @@ fn a_change_of_its_row_or_a_request_wakes_whatever_came_before() {
             wake(1, false, "a", Some(at(40))),
             "another time, even an earlier one"
         );
-        assert_eq!(case!(answered.clone()), WakeDecision::Nothing, "the request was taken back");
+        assert_eq!(
+            case!(answered.clone()),
+            WakeDecision::Nothing,
+            "the request was taken back"
+        );
         assert_eq!(case!(answered, digest: "b"), wake(1, false, "b", Some(at(95))));
     }
     // Also of an agent that was found.
@@ -141,7 +148,10 @@ fn a_check_in_at_or_after_the_wake_ends_it_in_time_or_late() {
     for record in [outstanding(1), outstanding(3), given_up()] {
         for now in [110, 130, 9000] {
             for seen in [100, 120, 8000] {
-                assert_eq!(case!(record.clone(), seen: Some(seen), now: now), WakeDecision::CheckedIn);
+                assert_eq!(
+                    case!(record.clone(), seen: Some(seen), now: now),
+                    WakeDecision::CheckedIn
+                );
             }
         }
     }
@@ -215,7 +225,10 @@ fn another_programs_wake_counts_for_what_had_changed_before_it() {
         wake(1, false, "b", None)
     );
     // Ours, as it stands in the row, or one that somebody erased.
-    assert_eq!(case!(settled(), digest: "b", woken: Some(100)), wake(1, false, "b", None));
+    assert_eq!(
+        case!(settled(), digest: "b", woken: Some(100)),
+        wake(1, false, "b", None)
+    );
     assert_eq!(case!(settled(), digest: "b", woken: None), wake(1, false, "b", None));
 }
 

@@ -364,12 +364,7 @@ impl Store for MemoryStore {
         self.store_ended_wake(fence, agent, ended, status)
     }
 
-    async fn set_wake_baseline(
-        &self,
-        fence: &Fence,
-        agent: AgentId,
-        baseline: &WakeRecord,
-    ) -> Result<(), StoreError> {
+    async fn set_wake_baseline(&self, fence: &Fence, agent: AgentId, baseline: &WakeRecord) -> Result<(), StoreError> {
         self.store_wake_baseline(fence, agent, baseline)
     }
 

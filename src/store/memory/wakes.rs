@@ -98,7 +98,9 @@ impl MemoryStore {
         agent: AgentId,
         baseline: &WakeRecord,
     ) -> Result<(), StoreError> {
-        self.write("set_wake_baseline", fence, |state| (set_record(state, agent, baseline), ()))
+        self.write("set_wake_baseline", fence, |state| {
+            (set_record(state, agent, baseline), ())
+        })
     }
 }
 

@@ -177,12 +177,7 @@ impl Store for PgStore {
         self.bounded(self.store_ended_wake(fence, agent, ended, status)).await
     }
 
-    async fn set_wake_baseline(
-        &self,
-        fence: &Fence,
-        agent: AgentId,
-        baseline: &WakeRecord,
-    ) -> Result<(), StoreError> {
+    async fn set_wake_baseline(&self, fence: &Fence, agent: AgentId, baseline: &WakeRecord) -> Result<(), StoreError> {
         self.bounded(self.store_wake_baseline(fence, agent, baseline)).await
     }
 

@@ -127,7 +127,10 @@ pub(super) async fn a_forgotten_placement_keeps_the_wakes_counter_only(world: &i
     store.forget_placement(&fence, &[WORKER]).await.unwrap();
     let record = store.wake_state(WORKER).await.unwrap().unwrap().record;
     assert_eq!((record.counter, record.attempts), (2, 0));
-    assert_eq!((record.woken_for.clone(), record.deadline, record.gave_up), (None, None, false));
+    assert_eq!(
+        (record.woken_for.clone(), record.deadline, record.gave_up),
+        (None, None, false)
+    );
     assert!(!record.awaits_check_in());
     let mark = world.mark().await;
     store.forget_placement(&fence, &[WORKER]).await.unwrap();
