@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use openclaw_controller::model::{AgentId, Condition, ConditionStatus, ConditionType, session_key};
 use openclaw_controller::render::TemplateSet;
-use openclaw_controller::sim::{ChatMessage, Fault, SimDialect};
+use openclaw_controller::sim::{ChatMessage, SimDialect};
 use openclaw_controller::token::{self, HashFormat};
 use tokio::time::{Instant, sleep};
 
-use ConditionStatus::{False, True, Unknown};
+use ConditionStatus::{False, True};
 
-use crate::fleet::{ORGANIZATION, Replica, World, owner};
+use crate::fleet::{ORGANIZATION, RESYNC, Replica, World, owner};
 use crate::runner::simulate;
 use crate::steady::{BOUND, converge, rest};
 
@@ -108,7 +108,8 @@ pub(crate) async fn silence(world: &World) {
 }
 
 pub(crate) async fn settled(world: &World, replica: &Replica) {
-    converge(world, BOUND).await;
+    // Drift is found by resyncs only.
+    converge(world, RESYNC.mul_f64(1.2) + BOUND).await;
     sleep(Duration::from_secs(20)).await;
     rest(world, replica).await;
 }
