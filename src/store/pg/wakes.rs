@@ -10,7 +10,7 @@ use super::{PgStore, rows};
 use crate::model::{AgentId, WakeRecord, WakeState};
 use crate::store::{Fence, StoreError};
 
-/// The columns of a record that are about wakes, with the bounds that no calendar exceeds for the row's own.
+/// An agent's wakes; the row's times within the bounds that every calendar has.
 const LOAD: &str = "
     SELECT CASE WHEN a.last_seen_at IS NOT NULL
                 THEN least(greatest(a.last_seen_at, '0001-01-01'), '9999-12-31') END AS last_seen_at,
@@ -45,6 +45,31 @@ macro_rules! write_record {
         )
     };
 }
+
+/// Whether the record is another than this. The arguments are those of [`write_record`].
+const DIFFERS: &str = "
+    SELECT NOT EXISTS (
+        SELECT FROM openclaw_controller.agent_records r
+         WHERE r.agent_id = $1
+           AND (r.woken_for, r.wake_asked, r.wake_counter, r.wake_attempts, r.wake_first, r.wake_sent_at, r.wake_deadline,
+                r.wake_gave_up, r.wake_foreign)
+               IS NOT DISTINCT FROM ($2, $3, $4, $5, $6, $7, $8, $9, $10))";
+
+/// Whether the row shows something else of a wake that ended. `$1` the agent, `$2` when the wake was sent, `$3` its attempts,
+/// `$4` the status.
+const ROW_DIFFERS: &str = "
+    SELECT EXISTS (
+        SELECT FROM agents WHERE id = $1 AND last_wake_sent_at = $2
+           AND (checkin_deadline_at IS NOT NULL OR wake_attempts <> $3 OR status IS DISTINCT FROM $4))";
+
+/// Whether both the record and the row are still those that were read. `$1` the agent, `$2` the counter, `$3` the row's last
+/// wake.
+const AS_READ: &str = "
+    SELECT EXISTS (
+        SELECT FROM agents a LEFT JOIN openclaw_controller.agent_records r ON r.agent_id = a.id
+         WHERE a.id = $1 AND coalesce(r.wake_counter, 0) = $2
+           AND CASE WHEN a.last_wake_sent_at IS NOT NULL
+                    THEN least(greatest(a.last_wake_sent_at, '0001-01-01'), '9999-12-31') END IS NOT DISTINCT FROM $3)";
 
 fn bind<'q>(sql: &'static str, agent: AgentId, record: &'q WakeRecord) -> Query<'q, Postgres, PgArguments> {
     sqlx::query(sql)
@@ -93,6 +118,14 @@ impl PgStore {
         read: &WakeState,
         begun: &WakeRecord,
     ) -> Result<bool, StoreError> {
+        let as_read = sqlx::query_scalar(AS_READ)
+            .bind(agent.0)
+            .bind(read.record.counter)
+            .bind(naive(read.last_wake_sent_at));
+        // What is not written is not locked either. What changes from here on is caught below.
+        if !self.differs(fence, as_read).await? {
+            return Ok(false);
+        }
         let mut session = self.session().await?;
         let mut tx = self.begin_fenced(&mut session, fence).await?;
         // The row first: it is the one that may be held by somebody for long, and it decides.
@@ -136,6 +169,14 @@ impl PgStore {
         ended: &WakeRecord,
         status: &str,
     ) -> Result<(), StoreError> {
+        let shown = sqlx::query_scalar(ROW_DIFFERS)
+            .bind(agent.0)
+            .bind(naive(ended.sent_at))
+            .bind(ended.attempts)
+            .bind(status);
+        if !self.differs(fence, shown).await? {
+            return self.store_wake_baseline(fence, agent, ended).await;
+        }
         let mut session = self.session().await?;
         let mut tx = self.begin_fenced(&mut session, fence).await?;
         sqlx::query(
@@ -162,6 +203,20 @@ impl PgStore {
         agent: AgentId,
         baseline: &WakeRecord,
     ) -> Result<(), StoreError> {
+        let differs = sqlx::query_scalar(DIFFERS)
+            .bind(agent.0)
+            .bind(baseline.woken_for.as_deref())
+            .bind(baseline.asked)
+            .bind(baseline.counter)
+            .bind(baseline.attempts)
+            .bind(baseline.first)
+            .bind(baseline.sent_at)
+            .bind(baseline.deadline)
+            .bind(baseline.gave_up)
+            .bind(baseline.foreign);
+        if !self.differs(fence, differs).await? {
+            return Ok(());
+        }
         let mut session = self.session().await?;
         let mut tx = self.begin_fenced(&mut session, fence).await?;
         store_record(&mut tx, agent, baseline).await?;
