@@ -249,7 +249,7 @@ fn agents(snapshot: &GatewaySnapshot) -> Vec<Item> {
                     cell("BOARD", board),
                     cell("READY", &ready.status),
                     cell("REASON", &ready.reason),
-                    cell("STATUS", &status),
+                    cell("STATUS", status),
                     cell("LAST SEEN", seen.map_or_else(|| "never".to_owned(), ago)),
                     wide("GENERATION", record.generation),
                     wide("ID", agent.id),

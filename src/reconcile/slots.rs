@@ -92,7 +92,7 @@ mod tests {
         }
         assert_eq!(begun.len(), 18);
         for window in begun.windows(WAKES_AT_ONCE + 1) {
-            assert!(window[WAKES_AT_ONCE] - window[0] >= WAKES_WITHIN, "{begun:?}");
+            assert!(window[WAKES_AT_ONCE] >= window[0] + WAKES_WITHIN, "{begun:?}");
         }
         assert!(begun[17] < Duration::from_secs(21), "{begun:?}");
         assert_eq!(asked, 18 + 14, "nobody is sent away twice");
@@ -108,7 +108,7 @@ mod tests {
         for n in 4..12 {
             assert!(slots.take(GATEWAY, agent(n)).is_err());
         }
-        tokio::time::sleep(Duration::from_secs(60)).await;
+        tokio::time::sleep(Duration::from_mins(1)).await;
         for n in 4..8 {
             assert_eq!(slots.take(GATEWAY, agent(n)), Ok(()), "all of them are late");
         }
