@@ -252,6 +252,10 @@ pub struct RunArgs {
     #[arg(long, env = "OPENCLAW_CONTROLLER_NO_MIGRATE")]
     pub no_migrate: bool,
 
+    /// Do not wake agents: nothing is ever sent to a session, and no check-in is awaited.
+    #[arg(long, env = "OPENCLAW_CONTROLLER_NO_WAKE")]
+    pub no_wake: bool,
+
     /// How many agents are worked on at once.
     #[arg(
         long,

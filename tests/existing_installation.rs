@@ -95,7 +95,7 @@ async fn nothing_of_theirs_is_created_or_changed() {
     let before = there.shape().await;
     let migrated = there.store.migrate().await.unwrap();
     assert!(!migrated.created_tables);
-    assert_eq!(migrated.triggers, 24);
+    assert_eq!(migrated.triggers, 25);
     assert_eq!(there.shape().await, before);
     assert!(there.store.is_existing_installation().await.unwrap());
     there.store.migrate().await.unwrap();

@@ -13,6 +13,8 @@
 
 #[path = "simulation/crash_points.rs"]
 mod crash_points;
+#[path = "simulation/deadlines.rs"]
+mod deadlines;
 #[path = "simulation/edits.rs"]
 mod edits;
 #[path = "simulation/faults.rs"]
@@ -31,3 +33,5 @@ mod scenarios;
 mod schedule;
 #[path = "simulation/steady.rs"]
 mod steady;
+#[path = "simulation/wakes.rs"]
+mod wakes;

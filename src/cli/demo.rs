@@ -3,6 +3,7 @@
 //! A private Postgres, a gateway (simulated or real), a small organisation in rows, and the controller in this very process.
 //! Nothing outlives the command, whichever way it ends.
 
+mod agents;
 mod gateway;
 mod progress;
 mod seed;
@@ -121,6 +122,9 @@ impl Stage {
         )
         .await?;
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        if let DemoGateway::Sim { gateway, .. } = &gateway {
+            agents::play(gateway, listen);
+        }
         let target = DemoTarget {
             database_url,
             listen,

@@ -241,6 +241,7 @@ fn agents(snapshot: &GatewaySnapshot) -> Vec<Item> {
             let id = GatewayAgentId::derive(agent.role(), agent.id, snapshot.gateway.id);
             let seen = agent.last_seen_at.map(|at| chrono::Utc::now() - at.and_utc());
             let online = seen.is_some_and(|ago| ago < OFFLINE_AFTER);
+            let status = shown_status(&agent.status, seen);
             Item {
                 cells: vec![
                     cell("NAME", &agent.name),
@@ -248,6 +249,7 @@ fn agents(snapshot: &GatewaySnapshot) -> Vec<Item> {
                     cell("BOARD", board),
                     cell("READY", &ready.status),
                     cell("REASON", &ready.reason),
+                    cell("STATUS", status),
                     cell("LAST SEEN", seen.map_or_else(|| "never".to_owned(), ago)),
                     wide("GENERATION", record.generation),
                     wide("ID", agent.id),
@@ -264,6 +266,7 @@ fn agents(snapshot: &GatewaySnapshot) -> Vec<Item> {
                     "gatewayId": snapshot.gateway.id,
                     "gatewayAgentId": id,
                     "online": online,
+                    "shownStatus": status,
                     "lastSeenAt": agent.last_seen_at.map(|at| at.and_utc()),
                     "ready": {"status": ready.status, "reason": ready.reason, "message": ready.message},
                     "status": {
@@ -275,6 +278,15 @@ fn agents(snapshot: &GatewaySnapshot) -> Vec<Item> {
             }
         })
         .collect()
+}
+
+/// An agent's status as it is shown: who has not been seen for a while is offline, whatever the row says.
+fn shown_status(stored: &str, seen: Option<chrono::TimeDelta>) -> &str {
+    match seen {
+        _ if matches!(stored, "deleting" | "updating" | "offline") => stored,
+        Some(ago) if ago >= OFFLINE_AFTER => "offline",
+        _ => stored,
+    }
 }
 
 struct Ready {
@@ -321,5 +333,28 @@ fn ago(span: chrono::TimeDelta) -> String {
         120..=7_199 => format!("{}m", seconds / 60),
         7_200..=172_799 => format!("{}h", seconds / 3_600),
         _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+
+    #[test]
+    fn who_was_not_seen_for_ten_minutes_is_shown_as_offline() {
+        let minutes = |n| Some(TimeDelta::minutes(n));
+        for (stored, seen, shown) in [
+            ("online", minutes(9), "online"),
+            ("online", minutes(10), "offline"),
+            ("provisioning", None, "provisioning"),
+            ("online", None, "online"),
+            ("offline", minutes(1), "offline"),
+            ("updating", minutes(60), "updating"),
+            ("deleting", minutes(60), "deleting"),
+        ] {
+            assert_eq!(shown_status(stored, seen), shown, "{stored} {seen:?}");
+        }
     }
 }

@@ -230,6 +230,7 @@ async fn demo_command(args: demo::DemoArguments) -> anyhow::Result<()> {
                 resync_interval: config::Span(std::time::Duration::from_secs(30)),
                 token_hash: config::TokenHash::Auto,
                 no_migrate: false,
+                no_wake: false,
                 agent_workers: 16,
                 gateway_workers: 32,
             };

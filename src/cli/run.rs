@@ -81,7 +81,8 @@ pub async fn run(url: SecretString, args: RunArgs, stop: CancellationToken) -> a
         let Some(existing) = prepare(&store, !args.no_migrate, &health, &stop).await? else {
             return Ok(());
         };
-        let settings = settings(&args.desired, args.token_hash, args.resync_interval.0, existing);
+        let mut settings = settings(&args.desired, args.token_hash, args.resync_interval.0, existing);
+        settings.wake = !args.no_wake;
         if settings.withhold_existing_files {
             tracing::warn!(
                 "beside an existing installation: files of existing agents are not written until --templates-dir and \
@@ -249,6 +250,7 @@ pub(super) fn settings(args: &DesiredArgs, hash: TokenHash, resync: Duration, ex
         second_writer: existing_installation,
         tokens: args.tokens.policy(),
         resync_interval: resync,
+        wake: false,
     }
 }
 

@@ -10,6 +10,7 @@ mod identity;
 mod observed;
 mod record;
 mod step;
+mod wake;
 
 pub use condition::{Condition, ConditionStatus, ConditionType, Conditions};
 pub use desired::{AgentRequests, AgentRow, Board, GatewayRow, GatewaySnapshot, JsonColumn, User};
@@ -19,3 +20,4 @@ pub use identity::{AgentId, AgentRole, BoardId, GatewayAgentId, GatewayId, sessi
 pub use observed::{FileContent, FileStat, ObservedConfig, RosterEntry};
 pub use record::{AgentRecord, Event, EventKind, GatewayRecord, ObjectRef};
 pub use step::{AgentPlan, ConfigChange, ConfigStep, FileStep, FileWrite, GatewayPlan};
+pub use wake::{Wake, WakeRecord, WakeState};

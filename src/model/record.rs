@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::{AgentId, Conditions, GatewayAgentId, GatewayId};
+use super::{AgentId, Conditions, GatewayAgentId, GatewayId, WakeRecord};
 
 /// Our record of a gateway; the default is that of one never seen before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct AgentRecord {
     pub first_provisioned_at: Option<DateTime<Utc>>,
     /// The request for a new token ([`AgentRequests::rotate`](super::AgentRequests)) that the agent's token answers.
     pub rotated_for: Option<DateTime<Utc>>,
+    /// What we know of waking it.
+    pub wake: WakeRecord,
 }
 
 impl AgentRecord {

@@ -65,8 +65,9 @@ impl<S: Store, C: Connector> Reconciler for AgentReconciler<S, C> {
                 if report.obstacle().is_none() {
                     world.metrics.convergence.converged(ObjectRef::Agent(*key));
                 }
-                world.report_agent(&agent, report).await?;
-                Ok(requeue.map_or(Action::Done, Action::RequeueAfter))
+                let wake = world.report_and_wake(&gateway, &agent, &session, report).await?;
+                let soonest = requeue.into_iter().chain(wake).min();
+                Ok(soonest.map_or(Action::Done, Action::RequeueAfter))
             }
             Err(failure) => world.agent_failed(&gateway, &agent, failure).await,
         }
@@ -227,7 +228,7 @@ impl<S: Store, C: Connector> World<S, C> {
     }
 
     /// Whether the agent was on the gateway before this controller.
-    fn existed_before_us(&self, gateway: &GatewaySpec, agent: &AgentSpec) -> bool {
+    pub(super) fn existed_before_us(&self, gateway: &GatewaySpec, agent: &AgentSpec) -> bool {
         let known = self
             .state()
             .agents

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::spec::{self, AgentSpec, GatewaySpec};
+use super::wake::awaits_check_in;
 use super::world::World;
 use crate::gateway::Connector;
 use crate::model::{Event, EventKind, GatewayId, GatewaySnapshot, ObjectRef};
@@ -242,11 +243,11 @@ impl<S: Store, C: Connector> World<S, C> {
             return true;
         }
         let state = self.state();
-        let known = state
-            .agents
-            .get(&now.id)
-            .and_then(|memory| memory.token.as_ref())
-            .map(|known| &known.hash);
+        let memory = state.agents.get(&now.id);
+        if now.last_seen_at != before.last_seen_at && awaits_check_in(memory, new) {
+            return true;
+        }
+        let known = memory.and_then(|memory| memory.token.as_ref()).map(|known| &known.hash);
         now.token_hash != before.token_hash && now.token_hash.as_ref() != known
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 
+use super::wake::WakeMemory;
 use crate::model::{AgentRow, Conditions, FileName, FileStat, GatewayId};
 use crate::plan::ObservedFile;
 
@@ -90,4 +91,6 @@ pub(super) struct AgentMemory {
     pub(super) registered_by_us: Option<GatewayId>,
     /// The gateway on which its first provisioning is known to be complete.
     pub(super) provisioned: Option<GatewayId>,
+    /// Its wakes.
+    pub(super) wake: WakeMemory,
 }

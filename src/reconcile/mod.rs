@@ -13,9 +13,11 @@ mod memory;
 mod observe;
 mod rotation;
 mod session;
+mod slots;
 mod spec;
 mod status;
 mod tokens;
+mod wake;
 mod world;
 
 pub use diff::{AgentDiff, FileDiff, GatewayDiff, diff};

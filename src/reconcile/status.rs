@@ -3,6 +3,7 @@
 use super::gateway::{UNAUTHORIZED_PAUSE, session_lost};
 use super::memory::Columns;
 use super::spec::{AgentSpec, Excluded, GatewaySpec};
+use super::wake::NO_CHECK_IN;
 use super::world::World;
 use crate::gateway::{Connector, ErrorClass, GatewayError};
 use crate::model::{ConditionStatus, ConditionType, Conditions, ConfigChange, Event, EventKind, GatewayId, ObjectRef};
@@ -80,9 +81,11 @@ impl GatewayFailure {
 pub(super) type Finding = (ConditionType, ConditionStatus, &'static str, String);
 
 /// What a look at an agent found.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct AgentReport {
     pub(super) findings: Vec<Finding>,
+    /// What the row's `status` has to be from now on, if the look tells.
+    pub(super) status: Option<&'static str>,
 }
 
 impl AgentReport {
@@ -100,6 +103,8 @@ impl AgentReport {
     pub(super) fn obstacle(&self) -> Option<&Finding> {
         self.findings.iter().find(|(kind, status, ..)| match kind {
             ConditionType::Paused => *status == ConditionStatus::True,
+            // The agent is as desired while its check-in is awaited.
+            ConditionType::CheckedIn => *status == ConditionStatus::False,
             _ => *status != ConditionStatus::True,
         })
     }
@@ -197,7 +202,14 @@ impl<S: Store, C: Connector> World<S, C> {
             ),
         };
         let is_ready = ready.1 == ConditionStatus::True;
-        let problem = (!is_ready).then(|| clip(&format!("{}: {}", ready.2, ready.3)));
+        let problem = match report.obstacle() {
+            None => None,
+            Some((ConditionType::CheckedIn, ..)) => Some(NO_CHECK_IN.to_owned()),
+            Some(_) => Some(clip(&format!("{}: {}", ready.2, ready.3))),
+        };
+        if !self.settings.wake {
+            conditions.remove(ConditionType::CheckedIn);
+        }
         for (kind, status, reason, message) in report.findings.into_iter().chain([ready]) {
             conditions.set(kind, status, reason, clip(&message), agent.generation, now);
         }
@@ -215,6 +227,9 @@ impl<S: Store, C: Connector> World<S, C> {
                 if is_ready && in_phase && agent.row.last_seen_at.is_some() {
                     "online".clone_into(&mut want.status);
                 }
+                if let Some(status) = report.status {
+                    status.clone_into(&mut want.status);
+                }
             }
         }
         let object = ObjectRef::Agent(id);
@@ -227,7 +242,7 @@ impl<S: Store, C: Connector> World<S, C> {
                 .filter(|_| managed || want.session_key != known.session_key),
             last_provision_error: (managed || want.last_provision_error != known.last_provision_error)
                 .then(|| want.last_provision_error.clone()),
-            status: (want.status != known.status).then(|| want.status.clone()),
+            status: (report.status.is_some() || want.status != known.status).then(|| want.status.clone()),
             conditions,
         };
         if write.conditions == before && !write.projects() && !doubted {

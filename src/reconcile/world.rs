@@ -10,6 +10,7 @@ use super::cache::Cache;
 use super::memory::AgentMemory;
 use super::rotation::TokenPolicy;
 use super::session::Sessions;
+use super::slots::WakeSlots;
 use crate::model::{AgentId, GatewayId, ObjectRef};
 use crate::render::TemplateSet;
 use crate::runtime::{FleetMetrics, WorkQueue};
@@ -35,6 +36,8 @@ pub struct Settings {
     pub tokens: TokenPolicy,
     /// How often everything is looked at although nothing announced a change.
     pub resync_interval: Duration,
+    /// Whether agents are woken and their check-ins awaited.
+    pub wake: bool,
 }
 
 /// What one tenure of the fleet works with. A new tenure starts with a new world: nothing that was remembered under an
@@ -62,6 +65,8 @@ pub(super) struct World<S, C> {
     pub agent_queue: WorkQueue<AgentId>,
     /// Our own metrics.
     pub metrics: Arc<FleetMetrics>,
+    /// Whose turn it is to be woken.
+    pub wakes: WakeSlots,
     pub(super) state: Mutex<State>,
 }
 
@@ -115,6 +120,7 @@ impl<S, C> World<S, C> {
             gateway_queue,
             agent_queue,
             metrics,
+            wakes: WakeSlots::default(),
             state: Mutex::default(),
         }
     }

@@ -14,7 +14,7 @@ pub use backoff::BackoffPolicy;
 pub use controller::Controller;
 pub use metrics::{
     ConditionGauges, ControllerMetrics, Convergence, Discovery, DriftKind, FleetMetrics, OwnershipMetrics,
-    QueueMetrics, RotationOutcome, RuntimeMetrics,
+    QueueMetrics, RotationOutcome, RuntimeMetrics, WakeOutcome,
 };
 pub use ownership::{Ownership, OwnershipConfig, Standing, Tenure};
 pub use queue::{Outcome, Priority, QueueKey, Work, WorkQueue};

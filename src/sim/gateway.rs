@@ -20,6 +20,7 @@ use super::journal::JournalEntry;
 use super::server::SimServer;
 use super::sessions::{ChatMessage, SimSession};
 use super::state::{Freeze, State};
+use super::wake::{WakeHook, Woken};
 
 /// How long a restart that a test asked for keeps connections out.
 const DOWN: Duration = Duration::from_secs(4);
@@ -134,6 +135,12 @@ impl SimGateway {
     }
 
     // ---- What somebody else does ----
+
+    /// Has this called, in a task of its own, whenever a message starts a run in an agent's main session: the gateway runs
+    /// no agents, so whoever wants them to do something does it there.
+    pub fn on_wake(&self, hook: impl Fn(Woken) + Send + Sync + 'static) {
+        self.lock().on_wake = Some(WakeHook::new(hook));
+    }
 
     /// Somebody writes a workspace file. Nothing happens if the agent does not exist.
     pub fn edit_file(&self, agent: &str, name: &str, text: &str) {

@@ -27,6 +27,7 @@ mod server;
 mod sessions;
 mod state;
 mod validate;
+mod wake;
 
 #[cfg(test)]
 mod tests;
@@ -38,3 +39,4 @@ pub use gateway::SimGateway;
 pub use journal::JournalEntry;
 pub use server::SimServer;
 pub use sessions::{ChatMessage, SimSession};
+pub use wake::Woken;

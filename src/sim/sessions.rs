@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::rpc::{Kind, Param, Params, RpcError, RpcResult};
 use super::state::State;
+use super::wake;
 
 /// How long a run takes before it fails for want of model credentials.
 const RUN: Duration = Duration::from_secs(3);
@@ -172,6 +173,7 @@ pub(super) fn send(state: &mut State, params: &Map<String, Value>) -> RpcResult 
         deliver: params.flag("deliver", false),
         idempotency_key: key.clone(),
     });
+    wake::tell(state, session_key);
     Ok(json!({ "runId": key, "status": "started" }))
 }
 

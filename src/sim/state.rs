@@ -15,6 +15,7 @@ use super::journal::JournalEntry;
 use super::limits::WriteLimits;
 use super::rpc::RpcError;
 use super::sessions::{ChatMessage, SimSession};
+use super::wake::WakeHook;
 
 /// Where the simulated gateway's state directory would be.
 pub(super) const STATE_DIR: &str = "/sim/state";
@@ -50,6 +51,8 @@ pub(super) struct State {
     pub(super) deleted: BTreeSet<String>,
     pub(super) sessions: BTreeMap<String, SimSession>,
     pub(super) messages: Vec<ChatMessage>,
+    /// Whom to tell of an agent that got a message.
+    pub(super) on_wake: Option<WakeHook>,
     /// When each run was started, by idempotency key; a restart forgets.
     pub(super) runs: BTreeMap<String, Duration>,
     pub(super) limits: WriteLimits,
@@ -96,6 +99,7 @@ impl State {
             deleted: BTreeSet::new(),
             sessions: BTreeMap::new(),
             messages: Vec::new(),
+            on_wake: None,
             runs: BTreeMap::new(),
             limits: WriteLimits::default(),
             journal: Vec::new(),

@@ -8,7 +8,7 @@ use super::{
     AgentStatusWrite, Candidate, Fence, GatewayStatusWrite, OrphanGateway, Placement, RecordedEvent, StoreError,
     TokenState,
 };
-use crate::model::{AgentId, Event, GatewayAgentId, GatewayId, GatewaySnapshot, ObjectRef};
+use crate::model::{AgentId, Event, GatewayAgentId, GatewayId, GatewaySnapshot, ObjectRef, WakeRecord, WakeState};
 
 /// Desired state in, records and status out.
 ///
@@ -70,8 +70,8 @@ pub trait Store: Send + Sync + 'static {
         now: DateTime<Utc>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Forgets where these agents are (placement, `registering_since`, `first_provisioned_at`), once they are gone from that
-    /// gateway: elsewhere they start anew.
+    /// Forgets where these agents are (placement, `registering_since`, `first_provisioned_at`) and what they were woken for,
+    /// once they are gone from that gateway: elsewhere they start anew.
     fn forget_placement(
         &self,
         fence: &Fence,
@@ -143,6 +143,44 @@ pub trait Store: Send + Sync + 'static {
 
     /// Drops an agent's candidates but the one whose hash is the agent's current one.
     fn drop_candidates(&self, fence: &Fence, agent: AgentId) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// What is known about an agent's wakes; `None` if its row is gone.
+    fn wake_state(&self, agent: AgentId) -> impl Future<Output = Result<Option<WakeState>, StoreError>> + Send;
+
+    /// Records a wake that is about to be sent, in our record and in the row (`last_wake_sent_at`, `checkin_deadline_at`,
+    /// `wake_attempts`) at once, if neither the counter nor the row's `last_wake_sent_at` is another than was `read`. `false`
+    /// if one of them is, or the row is gone: nothing was written.
+    ///
+    /// # Errors
+    /// [`StoreError::LockTimeout`] if another program holds the row; nothing was written then either.
+    fn begin_wake(
+        &self,
+        fence: &Fence,
+        agent: AgentId,
+        read: &WakeState,
+        begun: &WakeRecord,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Records how a wake of ours ended, and projects it onto the row: no `checkin_deadline_at`, the `wake_attempts` of the
+    /// record, and this `status`. If the row's last wake is not the record's, the row is another program's and left alone.
+    ///
+    /// # Errors
+    /// [`StoreError::LockTimeout`] if another program holds the row; nothing was written.
+    fn end_wake(
+        &self,
+        fence: &Fence,
+        agent: AgentId,
+        ended: &WakeRecord,
+        status: &str,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Records what an agent knows of without having been woken by us. Its row is not written.
+    fn set_wake_baseline(
+        &self,
+        fence: &Fence,
+        agent: AgentId,
+        baseline: &WakeRecord,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Records events; one with the object, kind, reason and message of an earlier one only raises its count.
     fn record_events(&self, fence: &Fence, events: &[Event]) -> impl Future<Output = Result<(), StoreError>> + Send;

@@ -24,7 +24,7 @@ pub use error::StoreError;
 pub use hint::{Hint, HintSource};
 pub use lease::{Fence, LeaseInfo, LeaseStore};
 #[cfg(feature = "sim")]
-pub use memory::{MemoryHints, MemoryStore, WriteFault};
+pub use memory::{MemoryHints, MemoryStore, WakeColumns, WriteFault};
 pub use pg::{ListenerState, Migrated, PgHints, PgOptions, PgStore};
 pub use record::{
     AgentStatusWrite, Candidate, GatewayStatusWrite, OrphanGateway, Placement, RecordedEvent, TokenState, VerifiedPair,

@@ -44,6 +44,7 @@ impl Environment {
                 self.directory.join("device.json"),
             )
             .env("OPENCLAW_CONTROLLER_RESYNC_INTERVAL", RESYNC)
+            .env("OPENCLAW_CONTROLLER_NO_WAKE", "true")
             .stdin(Stdio::null())
             .kill_on_drop(true);
         if let Some(directory) = &self.templates {

@@ -51,6 +51,8 @@ pub(crate) struct World {
     pub(crate) withhold: bool,
     /// What the controllers are told of tokens.
     pub(crate) tokens: TokenPolicy,
+    /// Whether the controllers wake agents.
+    pub(crate) wake: bool,
     connector: Arc<SimConnector>,
     replicas: u64,
     ids: u128,
@@ -75,6 +77,7 @@ impl World {
             second_writer: false,
             withhold: false,
             tokens: TokenPolicy::default(),
+            wake: false,
             connector: Arc::new(SimConnector::default()),
             replicas: 0,
             ids: 0,
@@ -224,6 +227,7 @@ impl World {
                 second_writer: self.second_writer,
                 tokens: self.tokens,
                 resync_interval: RESYNC,
+                wake: self.wake,
             },
             workers: Workers::default(),
             clock: Arc::new(move || clock.now()),

@@ -13,7 +13,7 @@ use crate::promise;
 use crate::runner::simulate;
 
 /// How long a fleet without faults may take to converge: 100 agents in one patch, and the restart of an old gateway.
-const BOUND: Duration = Duration::from_mins(1);
+pub(crate) const BOUND: Duration = Duration::from_mins(1);
 
 pub(crate) async fn converge(world: &World, within: Duration) {
     let begin = Instant::now();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, NaiveDateTime, Utc};
 use openclaw_controller::model::{AgentId, AgentRow, Board, GatewayId, GatewayRow, User};
 use openclaw_controller::store::{HintSource, MemoryStore, Store as _};
 use uuid::Uuid;
@@ -70,6 +71,24 @@ impl World for Memory {
 
     async fn retired(&self) -> usize {
         self.0.retired_tokens()
+    }
+
+    async fn wake_columns(&self, id: AgentId) -> (Option<DateTime<Utc>>, Option<DateTime<Utc>>, i32) {
+        let columns = self.0.wake_columns(id);
+        (
+            columns.last_wake_sent_at,
+            columns.checkin_deadline_at,
+            columns.wake_attempts,
+        )
+    }
+
+    async fn set_wake_sent(&self, id: AgentId, at: DateTime<Utc>) {
+        self.0
+            .edit_wake_columns(id, |columns| columns.last_wake_sent_at = Some(at));
+    }
+
+    async fn heartbeat(&self, id: AgentId, at: NaiveDateTime) {
+        self.0.check_in(id, at);
     }
 
     async fn mark(&self) -> String {

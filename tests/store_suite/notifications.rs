@@ -267,3 +267,49 @@ async fn a_plan_made_for_one_row_serves_ten_thousand() {
         gateways(&[10, 11])
     );
 }
+
+#[tokio::test]
+async fn a_heartbeat_is_news_only_where_a_check_in_is_awaited() {
+    let (world, mut ear) = fleet().await;
+    let heartbeat =
+        "UPDATE agents SET last_seen_at = clock_timestamp() AT TIME ZONE 'utc', status = 'online', wake_attempts = 0,
+        checkin_deadline_at = NULL, last_provision_error = NULL, updated_at = clock_timestamp() AT TIME ZONE 'utc'";
+    let awaited = "UPDATE agents SET checkin_deadline_at = '2026-03-01', wake_attempts = 1";
+    let one = format!("{awaited} WHERE id = '{}'", id(30));
+    let cases: &[(&str, &[u128])] = &[
+        (heartbeat, &[]),
+        (&one, &[]),
+        ("UPDATE agents SET updated_at = now(), status = 'online'", &[]),
+        (heartbeat, &[10]),
+        (heartbeat, &[]),
+        ("UPDATE agents SET status = 'offline'", &[]),
+        ("UPDATE agents SET status = 'updating'", &[]),
+        (heartbeat, &[]),
+        ("UPDATE agents SET status = 'offline'", &[]),
+        (heartbeat, &[10, 11]),
+        (awaited, &[]),
+        ("UPDATE agents SET checkin_deadline_at = NULL", &[]),
+        (heartbeat, &[]),
+        // With a change of the spec beside it: one hint all the same.
+        (awaited, &[]),
+        ("UPDATE agents SET last_seen_at = now(), name = name || '!'", &[10, 11]),
+        ("UPDATE agents SET last_seen_at = now() WHERE false", &[]),
+    ];
+    ear.heard(&world).await;
+    for (sql, expected) in cases {
+        world.run(sql).await;
+        let heard = ear.heard(&world).await;
+        assert_eq!(
+            heard.iter().cloned().collect::<BTreeSet<_>>(),
+            gateways(expected),
+            "{sql}"
+        );
+        assert_eq!(heard.len(), expected.len(), "at most one each: {sql}");
+    }
+    // What goes wrong inside fails no heartbeat.
+    world
+        .run("ALTER TABLE agents RENAME COLUMN checkin_deadline_at TO their_deadline")
+        .await;
+    world.run("UPDATE agents SET last_seen_at = clock_timestamp()").await;
+    assert_eq!(ear.heard(&world).await, ["*"]);
+}

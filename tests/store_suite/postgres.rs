@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, NaiveDateTime, Utc};
 use openclaw_controller::lab::shared_postgres;
 use openclaw_controller::model::{AgentId, AgentRow, Board, GatewayId, GatewayRow, JsonColumn, User};
 use openclaw_controller::store::{HintSource, PgOptions, PgStore, Store as _};
@@ -259,11 +260,37 @@ impl World for Postgres {
         .await;
     }
 
+    async fn wake_columns(&self, id: AgentId) -> (Option<DateTime<Utc>>, Option<DateTime<Utc>>, i32) {
+        let (sent, deadline, attempts): (Option<NaiveDateTime>, Option<NaiveDateTime>, i32) =
+            sqlx::query_as("SELECT last_wake_sent_at, checkin_deadline_at, wake_attempts FROM agents WHERE id = $1")
+                .bind(id.0)
+                .fetch_one(&self.admin)
+                .await
+                .unwrap();
+        (sent.map(|at| at.and_utc()), deadline.map(|at| at.and_utc()), attempts)
+    }
+
+    async fn set_wake_sent(&self, id: AgentId, at: DateTime<Utc>) {
+        let at = at.naive_utc();
+        self.run(&format!(
+            "UPDATE agents SET last_wake_sent_at = '{at}', lifecycle_generation = lifecycle_generation + 1 WHERE id = '{id}'"
+        ))
+        .await;
+    }
+
     async fn retired(&self) -> usize {
         let count = self
             .text("SELECT count(*) FROM openclaw_controller.retired_tokens")
             .await;
         count.parse().unwrap()
+    }
+
+    async fn heartbeat(&self, id: AgentId, at: NaiveDateTime) {
+        self.run(&format!(
+            "UPDATE agents SET last_seen_at = '{at}', status = 'online', wake_attempts = 0, checkin_deadline_at = NULL,
+                    last_provision_error = NULL, updated_at = '{at}' WHERE id = '{id}'"
+        ))
+        .await;
     }
 
     async fn mark(&self) -> String {

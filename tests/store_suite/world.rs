@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use chrono::NaiveDateTime;
+use chrono::{DateTime, NaiveDateTime, Utc};
 use openclaw_controller::model::{AgentId, AgentRequests, AgentRow, Board, BoardId, GatewayId, GatewayRow, User};
 use openclaw_controller::store::{CheckInStore, Fence, Hint, HintSource, LeaseStore, RequestStore, Store};
 use uuid::Uuid;
@@ -32,6 +32,12 @@ pub(crate) trait World: Sync {
     fn pass(&self, time: Duration) -> impl Future<Output = ()>;
     /// How many retired tokens are remembered.
     fn retired(&self) -> impl Future<Output = usize>;
+    /// `last_wake_sent_at`, `checkin_deadline_at` and `wake_attempts` of an agent's row.
+    fn wake_columns(&self, id: AgentId) -> impl Future<Output = (Option<DateTime<Utc>>, Option<DateTime<Utc>>, i32)>;
+    /// Another program wakes an agent.
+    fn set_wake_sent(&self, id: AgentId, at: DateTime<Utc>) -> impl Future<Output = ()>;
+    /// Another program records a heartbeat.
+    fn heartbeat(&self, id: AgentId, at: NaiveDateTime) -> impl Future<Output = ()>;
     /// Changes with every write, leases aside.
     fn mark(&self) -> impl Future<Output = String>;
 }

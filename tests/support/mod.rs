@@ -274,6 +274,8 @@ pub struct Options {
     pub token_hash: TokenHash,
     pub tokens: TokenArgs,
     pub agent_listen: Option<SocketAddr>,
+    /// Whether agents are woken.
+    pub wake: bool,
 }
 
 impl Default for Options {
@@ -285,6 +287,7 @@ impl Default for Options {
             token_hash: TokenHash::Auto,
             tokens: TokenArgs::default(),
             agent_listen: None,
+            wake: false,
         }
     }
 }
@@ -314,6 +317,7 @@ impl Controller {
             resync_interval: Span(options.resync),
             token_hash: options.token_hash,
             no_migrate: false,
+            no_wake: !options.wake,
             agent_workers: 16,
             gateway_workers: 8,
         };

@@ -70,6 +70,7 @@ impl Process {
             .env_clear()
             .env("STATE_DIRECTORY", state.path())
             .env("DATABASE_URL", database_url)
+            .env("OPENCLAW_CONTROLLER_NO_WAKE", "true")
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)

@@ -44,8 +44,8 @@ What to try, in another terminal:
         DemoGateway::Sim { .. } => write!(
             text,
             "
-The gateway is simulated: it holds agents and files, but runs none. The agents are registered and synced, and never check
-in. `make demo GATEWAY=2026.9.6` starts a real one.
+The gateway is simulated: it holds agents and files, but runs none. A woken agent's part is played by the demo: it checks in
+with the token of its own file. `make demo GATEWAY=2026.9.6` starts a real one.
 "
         ),
         DemoGateway::Real(gateway) => {
@@ -58,7 +58,8 @@ in. `make demo GATEWAY=2026.9.6` starts a real one.
     cat {workspace}/IDENTITY.md
     echo vandalised > {workspace}/SOUL.md
 
-This gateway has no model credentials, so its agents cannot run: they are registered and synced, and never check in.
+This gateway has no model credentials, so its agents cannot run: they are registered, synced and woken, and never check in.
+CheckedIn is Unknown until the third wake's deadline has passed, and False from then on.
 "
             )
         }

@@ -88,6 +88,29 @@ impl RotationOutcome {
     }
 }
 
+/// How the sending of a wake ended: the label `outcome`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WakeOutcome {
+    /// The gateway took the message.
+    Sent,
+    /// It was not sent.
+    Failed,
+    /// No answer came: it may have been sent.
+    Unknown,
+}
+
+impl WakeOutcome {
+    const ALL: [Self; 3] = [Self::Sent, Self::Failed, Self::Unknown];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// What the reconcilers count, prefix `openclaw_controller_`.
 #[derive(Debug)]
 pub struct FleetMetrics {
@@ -103,6 +126,8 @@ pub struct FleetMetrics {
     listener_up: IntGauge,
     discoveries: IntCounterVec,
     rotations: IntCounterVec,
+    wakes: IntCounterVec,
+    checkins_missed: IntCounter,
 }
 
 impl FleetMetrics {
@@ -175,6 +200,19 @@ impl FleetMetrics {
                 "outcome",
                 &RotationOutcome::ALL.map(RotationOutcome::label),
             )?,
+            wakes: counters(
+                "wakes_total",
+                "Wakes of agents, by what became of the message",
+                "outcome",
+                &WakeOutcome::ALL.map(WakeOutcome::label),
+            )?,
+            checkins_missed: registered(
+                registry,
+                IntCounter::with_opts(ours(
+                    "checkins_missed_total",
+                    "Wakes after which the agent did not check in within its deadline",
+                ))?,
+            )?,
         })
     }
 
@@ -214,5 +252,15 @@ impl FleetMetrics {
     /// Counts a token rotation that ended.
     pub fn rotated(&self, outcome: RotationOutcome) {
         self.rotations.with_label_values(&[outcome.label()]).inc();
+    }
+
+    /// Counts a wake by what became of its message.
+    pub fn woke(&self, outcome: WakeOutcome) {
+        self.wakes.with_label_values(&[outcome.label()]).inc();
+    }
+
+    /// Counts a wake that was not answered in time.
+    pub fn check_in_missed(&self) {
+        self.checkins_missed.inc();
     }
 }

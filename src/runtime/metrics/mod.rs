@@ -18,7 +18,7 @@ pub use self::{
     conditions::ConditionGauges,
     controller::ControllerMetrics,
     convergence::Convergence,
-    fleet::{Discovery, DriftKind, FleetMetrics, RotationOutcome},
+    fleet::{Discovery, DriftKind, FleetMetrics, RotationOutcome, WakeOutcome},
     ownership::OwnershipMetrics,
     queue::QueueMetrics,
 };

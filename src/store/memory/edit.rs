@@ -95,13 +95,21 @@ impl MemoryStore {
         self.hint(concerned);
     }
 
-    /// Records a heartbeat of an agent, as its backend does: no hint.
+    /// Records a heartbeat of an agent, as its backend does: no hint, unless a check-in is awaited or the agent was offline.
     pub fn check_in(&self, id: AgentId, at: NaiveDateTime) {
-        self.edit_agent(id, |row| {
-            row.last_seen_at = Some(at);
-            "online".clone_into(&mut row.status);
-            row.last_provision_error = None;
-        });
+        let mut state = self.state();
+        let columns = state.wake_columns.entry(id).or_default();
+        let mut awaited = columns.checkin_deadline_at.take().is_some();
+        columns.wake_attempts = 0;
+        let Some(row) = state.agents.get_mut(&id) else { return };
+        awaited |= row.status == "offline";
+        awaited &= row.last_seen_at != Some(at);
+        row.last_seen_at = Some(at);
+        "online".clone_into(&mut row.status);
+        row.last_provision_error = None;
+        let home = state.agents.get(&id).map(|row| state.home(row));
+        drop(state);
+        self.hint(home.filter(|_| awaited));
     }
 
     /// Deletes a gateway's row.
@@ -119,6 +127,7 @@ impl MemoryStore {
     /// Deletes an agent's row.
     pub fn delete_agent(&self, id: AgentId) {
         let mut state = self.state();
+        state.wake_columns.remove(&id);
         let home = state.agents.remove(&id).map(|old| state.home(&old));
         drop(state);
         self.hint(home);

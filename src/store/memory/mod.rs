@@ -10,6 +10,7 @@ mod lease;
 mod request;
 mod state;
 mod store;
+mod wakes;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 pub use hints::MemoryHints;
+pub use wakes::WakeColumns;
 
 use self::hints::Subscribers;
 use self::state::State;

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::model::{
     AgentId, AgentRecord, AgentRow, Board, BoardId, GatewayId, GatewayRecord, GatewayRow, GatewaySnapshot, User,
 };
-use crate::store::{Candidate, Fence, OrphanGateway, RecordedEvent, VerifiedPair};
+use crate::store::{Candidate, Fence, OrphanGateway, RecordedEvent, VerifiedPair, WakeColumns};
 
 #[derive(Clone)]
 pub(super) struct Lease {
@@ -22,6 +22,8 @@ pub(super) struct State {
     pub(super) gateways: BTreeMap<GatewayId, GatewayRow>,
     pub(super) boards: BTreeMap<BoardId, Board>,
     pub(super) agents: BTreeMap<AgentId, AgentRow>,
+    /// Those of their columns that the rows leave out.
+    pub(super) wake_columns: HashMap<AgentId, WakeColumns>,
     /// The owner of each organisation.
     pub(super) owners: HashMap<Uuid, User>,
     pub(super) existing_installation: bool,

@@ -4,7 +4,9 @@ use chrono::{DateTime, SubsecRound, Utc};
 
 use super::state::{Remembered, State};
 use super::{MemoryStore, later};
-use crate::model::{AgentId, Conditions, Event, GatewayAgentId, GatewayId, GatewayRecord, GatewaySnapshot, ObjectRef};
+use crate::model::{
+    AgentId, Conditions, Event, GatewayAgentId, GatewayId, GatewayRecord, GatewaySnapshot, ObjectRef, WakeRecord, WakeState,
+};
 use crate::store::record::{storable, storable_conditions};
 use crate::store::{
     AgentStatusWrite, Candidate, Fence, GatewayStatusWrite, OrphanGateway, Placement, ROTATION_GRACE, RecordedEvent,
@@ -146,6 +148,11 @@ impl Store for MemoryStore {
                     changed |= set(&mut record.placement, None);
                     changed |= set(&mut record.registering_since, None);
                     changed |= set(&mut record.first_provisioned_at, None);
+                    let wake = WakeRecord {
+                        woken_for: None,
+                        ..record.wake.checked_in()
+                    };
+                    changed |= set(&mut record.wake, wake);
                 }
             }
             (changed, ())
@@ -364,6 +371,34 @@ impl Store for MemoryStore {
             candidates.retain(|candidate| Some(&candidate.hash) == current.as_ref());
             (candidates.len() != before, ())
         })
+    }
+
+    async fn wake_state(&self, agent: AgentId) -> Result<Option<WakeState>, StoreError> {
+        self.load_wake(agent)
+    }
+
+    async fn begin_wake(
+        &self,
+        fence: &Fence,
+        agent: AgentId,
+        read: &WakeState,
+        begun: &WakeRecord,
+    ) -> Result<bool, StoreError> {
+        self.store_begun_wake(fence, agent, read, begun)
+    }
+
+    async fn end_wake(
+        &self,
+        fence: &Fence,
+        agent: AgentId,
+        ended: &WakeRecord,
+        status: &str,
+    ) -> Result<(), StoreError> {
+        self.store_ended_wake(fence, agent, ended, status)
+    }
+
+    async fn set_wake_baseline(&self, fence: &Fence, agent: AgentId, baseline: &WakeRecord) -> Result<(), StoreError> {
+        self.store_wake_baseline(fence, agent, baseline)
     }
 
     async fn record_events(&self, fence: &Fence, events: &[Event]) -> Result<(), StoreError> {

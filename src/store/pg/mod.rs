@@ -15,6 +15,7 @@ mod rows;
 mod status;
 mod store;
 mod tokens;
+mod wakes;
 
 use std::future::Future;
 use std::time::Duration;

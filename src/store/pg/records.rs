@@ -174,7 +174,8 @@ impl PgStore {
         let ids: Vec<Uuid> = agents.iter().map(|id| id.0).collect();
         let differs = sqlx::query_scalar(
             "SELECT EXISTS (SELECT FROM openclaw_controller.agent_records WHERE agent_id = ANY ($1)
-                AND (placement_gateway_id IS NOT NULL OR registering_since IS NOT NULL OR first_provisioned_at IS NOT NULL))",
+                AND (placement_gateway_id IS NOT NULL OR registering_since IS NOT NULL OR first_provisioned_at IS NOT NULL
+                     OR woken_for IS NOT NULL OR wake_deadline IS NOT NULL OR wake_gave_up))",
         )
         .bind(&ids);
         if !self.differs(fence, differs).await? {
@@ -185,7 +186,8 @@ impl PgStore {
         sqlx::query(
             "UPDATE openclaw_controller.agent_records
                 SET placement_gateway_id = NULL, placement_agent_id = NULL, registering_since = NULL,
-                    first_provisioned_at = NULL
+                    first_provisioned_at = NULL, woken_for = NULL, wake_attempts = 0, wake_deadline = NULL,
+                    wake_gave_up = false
               WHERE agent_id = ANY ($1)",
         )
         .bind(&ids)

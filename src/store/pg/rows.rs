@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::errors::About;
 use crate::model::{
     AgentId, AgentRecord, AgentRequests, AgentRow, Board, BoardId, Conditions, GatewayAgentId, GatewayId,
-    GatewayRecord, GatewayRow, JsonColumn, User,
+    GatewayRecord, GatewayRow, JsonColumn, User, WakeRecord,
 };
 use crate::store::StoreError;
 
@@ -101,6 +101,8 @@ macro_rules! agent_records {
     SELECT r.agent_id, r.generation, r.spec_digest, CASE WHEN $3 THEN r.conditions::text END AS conditions,
            r.placement_gateway_id, r.placement_agent_id,
            r.registering_since, r.first_provisioned_at, r.rotated_for,
+           r.woken_for, r.wake_asked, r.wake_counter, r.wake_attempts, r.wake_first, r.wake_sent_at, r.wake_deadline,
+           r.wake_gave_up, r.wake_foreign,
            coalesce(r.placement_gateway_id, r.home_gateway_id) AS last_gateway_id
       FROM ",
             $from
@@ -243,11 +245,27 @@ pub(super) fn agent_record(row: &PgRow) -> Result<(AgentId, Option<GatewayId>, A
             registering_since: row.try_get("registering_since")?,
             first_provisioned_at: row.try_get("first_provisioned_at")?,
             rotated_for: row.try_get("rotated_for")?,
+            wake: wake_record(row)?,
         };
         let last = row.try_get::<Option<Uuid>, _>("last_gateway_id")?.map(GatewayId);
         Ok((AgentId(id), last, record))
     };
     read().about(|| format!("record of agent {id}"))
+}
+
+/// The columns of a record that are about wakes.
+pub(super) fn wake_record(row: &PgRow) -> Result<WakeRecord, sqlx::Error> {
+    Ok(WakeRecord {
+        woken_for: row.try_get("woken_for")?,
+        asked: row.try_get("wake_asked")?,
+        counter: row.try_get("wake_counter")?,
+        attempts: row.try_get("wake_attempts")?,
+        first: row.try_get("wake_first")?,
+        sent_at: row.try_get("wake_sent_at")?,
+        deadline: row.try_get("wake_deadline")?,
+        gave_up: row.try_get("wake_gave_up")?,
+        foreign: row.try_get("wake_foreign")?,
+    })
 }
 
 /// Conditions; those that another version of this program wrote and this one cannot read are written anew.

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::PgStore;
-use crate::model::{AgentId, Event, GatewayAgentId, GatewayId, GatewaySnapshot, ObjectRef};
+use crate::model::{AgentId, Event, GatewayAgentId, GatewayId, GatewaySnapshot, ObjectRef, WakeRecord, WakeState};
 use crate::store::{
     AgentStatusWrite, Candidate, Fence, GatewayStatusWrite, OrphanGateway, Placement, RecordedEvent, Store, StoreError,
     TokenState,
@@ -156,6 +156,34 @@ impl Store for PgStore {
 
     async fn drop_candidates(&self, fence: &Fence, agent: AgentId) -> Result<(), StoreError> {
         self.bounded(self.clear_candidates(fence, agent)).await
+    }
+
+    async fn wake_state(&self, agent: AgentId) -> Result<Option<WakeState>, StoreError> {
+        self.bounded(self.load_wake(agent)).await
+    }
+
+    async fn begin_wake(
+        &self,
+        fence: &Fence,
+        agent: AgentId,
+        read: &WakeState,
+        begun: &WakeRecord,
+    ) -> Result<bool, StoreError> {
+        self.bounded(self.store_begun_wake(fence, agent, read, begun)).await
+    }
+
+    async fn end_wake(
+        &self,
+        fence: &Fence,
+        agent: AgentId,
+        ended: &WakeRecord,
+        status: &str,
+    ) -> Result<(), StoreError> {
+        self.bounded(self.store_ended_wake(fence, agent, ended, status)).await
+    }
+
+    async fn set_wake_baseline(&self, fence: &Fence, agent: AgentId, baseline: &WakeRecord) -> Result<(), StoreError> {
+        self.bounded(self.store_wake_baseline(fence, agent, baseline)).await
     }
 
     async fn record_events(&self, fence: &Fence, events: &[Event]) -> Result<(), StoreError> {

@@ -20,12 +20,14 @@ mod records;
 mod rotations;
 mod rows;
 mod tokens;
+mod wakes;
 
 use self::leases::*;
 use self::records::*;
 use self::rotations::*;
 use self::rows::*;
 use self::tokens::*;
+use self::wakes::*;
 
 macro_rules! every_store {
     ($($name:ident),* $(,)?) => {
@@ -63,6 +65,11 @@ every_store!(
     nobody_writes_without_the_lease,
     a_lease_changes_hands_with_a_growing_term,
     a_hint_comes_for_a_changed_spec_only,
+    a_wake_is_recorded_once_for_what_was_read,
+    the_end_of_a_wake_is_shown_in_the_row_if_the_wake_is_ours,
+    a_baseline_is_recorded_without_a_word_in_the_row,
+    a_forgotten_placement_keeps_the_wakes_counter_only,
+    a_hint_comes_for_a_check_in_that_is_awaited_only,
 );
 
 const NEVER: &str = "nothing was to be written";

@@ -1,0 +1,151 @@
+//! Waking on real gateways: one message, and a check-in that is found at once.
+#![cfg(feature = "sim")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a step that cannot go on has failed; these say where"
+)]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openclaw_controller::gateway::{Client, Connector, DeviceIdentity, RpcMetrics, Target, WebSocketConnector};
+use openclaw_controller::lab::{self, RealGateway};
+use openclaw_controller::model::{AgentId, ConditionStatus, ConditionType, GatewayId};
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use support::{Controller, Database, Options, PATIENCE, eventually};
+
+/// One gateway at a time: two of them and a controller are more than two cores can serve within anyone's deadline.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+
+/// How long the news of a check-in may take to be acted on, on a gateway that a run keeps busy; a resync comes after ten
+/// minutes.
+const AT_ONCE: Duration = Duration::from_mins(1);
+
+/// How long an old gateway may be kept from answering by a run.
+const BUSY: Duration = Duration::from_mins(2);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_2026_4_29_a_new_agent_gets_one_message_and_its_heartbeat_ends_the_deadline() {
+    tell("2026.4.29").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_2026_9_6_a_new_agent_gets_one_message_and_its_heartbeat_ends_the_deadline() {
+    tell("2026.9.6").await;
+}
+
+async fn tell(version: &str) {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let gateway = RealGateway::start(version, lab::Options::default()).await.unwrap();
+    let database = Database::migrated().await;
+    let organization = database.organization().await;
+    let root = gateway.workspace_root().display().to_string();
+    let row = database
+        .gateway(organization, &gateway.url(), gateway.token(), &root)
+        .await;
+    let board = database.board(organization, Some(row), "alpha").await;
+    let wren = database.agent(row, Some(board), "Wren", false).await;
+    let options = Options {
+        wake: true,
+        ..Options::default()
+    };
+    let controller = Controller::start(&database.url, options).await;
+    let awaiting = (ConditionStatus::Unknown, "AwaitingCheckIn");
+    let waiting = database
+        .agent_condition(wren, ConditionType::CheckedIn, awaiting.0, awaiting.1)
+        .await;
+    assert!(waiting.message.contains("1 of 3"), "{}", waiting.message);
+    let shown = database
+        .text(&format!(
+            "SELECT concat_ws(' ', status, wake_attempts, checkin_deadline_at - last_wake_sent_at) FROM agents WHERE id = '{wren}'"
+        ))
+        .await;
+    assert_eq!(shown.as_deref(), Some("online 1 00:00:30"));
+
+    // As that backend writes it.
+    database
+        .execute(&format!(
+            "UPDATE agents SET last_seen_at = clock_timestamp() AT TIME ZONE 'utc', status = 'online', wake_attempts = 0,
+                    checkin_deadline_at = NULL, last_provision_error = NULL, updated_at = clock_timestamp() AT TIME ZONE 'utc'
+              WHERE id = '{wren}'"
+        ))
+        .await;
+    let checked_in = Instant::now();
+    database
+        .agent_condition(wren, ConditionType::CheckedIn, ConditionStatus::True, "CheckedIn")
+        .await;
+    let took = checked_in.elapsed();
+    assert!(took < AT_ONCE, "{took:?}");
+    eprintln!("{version}: a check-in was found within {took:?}");
+    database.agent_ready(wren).await;
+
+    let client = connect(&gateway).await;
+    let key = format!("agent:mc-{wren}:main");
+    heard(&client, &key, wren, 1, "provisioned").await;
+    let sessions = client.request("sessions.list", json!({}), BUSY).await.unwrap();
+    let all = sessions["sessions"].as_array().unwrap();
+    let session = all.iter().find(|session| session["key"] == key.as_str()).unwrap();
+    assert!(
+        session["label"] == "Wren" || session["displayName"] == "Wren",
+        "{session}"
+    );
+
+    // Its row changes: one more, and nothing is repeated.
+    database
+        .execute(&format!(
+            "UPDATE agents SET soul_template = 'Another soul.' WHERE id = '{wren}'"
+        ))
+        .await;
+    database
+        .agent_condition(wren, ConditionType::CheckedIn, awaiting.0, awaiting.1)
+        .await;
+    heard(&client, &key, wren, 2, "updated").await;
+    controller.stop().await;
+    gateway.stop().await.unwrap();
+}
+
+/// Waits until the agent's history holds that many messages of ours, and no more. A message is in it once its run has begun.
+async fn heard(client: &Client, key: &str, agent: AgentId, times: usize, done: &str) {
+    let history = eventually(&format!("agent {agent} has {times} messages"), PATIENCE, async || {
+        let history = client
+            .request("chat.history", json!({ "sessionKey": key }), BUSY)
+            .await
+            .ok()?;
+        (hellos(&history) >= times).then_some(history)
+    })
+    .await;
+    assert_eq!(hellos(&history), times, "{history}");
+    let last = format!("Your workspace has been {done}");
+    assert!(history.to_string().contains(&last), "{history}");
+}
+
+/// How many messages of ours a history holds.
+fn hellos(history: &Value) -> usize {
+    let messages = history["messages"].as_array().expect("a history has messages");
+    messages
+        .iter()
+        .filter(|message| message["role"] == "user" && message.to_string().contains("Your workspace has been"))
+        .count()
+}
+
+async fn connect(gateway: &RealGateway) -> Client {
+    let target = Target {
+        gateway: GatewayId(uuid::Uuid::nil()),
+        url: gateway.url(),
+        token: Some(gateway.token().into()),
+        disable_device_pairing: false,
+        allow_insecure_tls: false,
+    };
+    eventually("the gateway lets us in", PATIENCE, async || {
+        let identity = Arc::new(DeviceIdentity::generate());
+        let connector = WebSocketConnector::new(identity, RpcMetrics::unregistered());
+        connector.connect(&target).await.ok()
+    })
+    .await
+}
