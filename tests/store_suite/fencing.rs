@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use openclaw_controller::model::{AgentId, Conditions};
+use openclaw_controller::model::{AgentId, Conditions, Wake};
 use openclaw_controller::store::{AgentStatusWrite, Fence, LeaseStore, PgOptions, PgStore, Store, StoreError};
 use secrecy::SecretString;
 use sqlx::Connection;
@@ -228,4 +228,47 @@ async fn a_guarded_promotion_that_waited_looks_again() {
     backend.commit().await.unwrap();
     assert_eq!(promoting.await.unwrap(), Ok(false));
     assert_eq!(world.agent_row(WORKER).await.token_hash.as_deref(), Some("theirs"));
+}
+
+#[tokio::test]
+async fn a_wake_that_waited_for_the_row_of_another_programs_wake_is_not_begun() {
+    let world = with_agent().await;
+    let fence = fence(&world).await;
+    let read = world.store.wake_state(WORKER).await.unwrap().unwrap();
+    let wake = Wake {
+        attempt: 1,
+        reset: false,
+        first: true,
+        digest: "digest".to_owned(),
+        asked: None,
+    };
+    let now = chrono::DateTime::from_timestamp(1_770_000_000, 0).unwrap();
+    let begun = read.record.begun(&wake, now, now + Duration::from_secs(30));
+    // It holds the row through all its calls; we give up, having written nothing.
+    let mut other = world.admin.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM agents FOR UPDATE")
+        .execute(&mut *other)
+        .await
+        .unwrap();
+    let before = world.mark().await;
+    let error = impatient(&world)
+        .await
+        .begin_wake(&fence, WORKER, &read, &begun)
+        .await
+        .unwrap_err();
+    assert_eq!(error, StoreError::LockTimeout(format!("the row of agent {WORKER}")));
+    // It commits its wake while we wait.
+    let (store, held, waiting) = (world.store.clone(), fence.clone(), (read.clone(), begun.clone()));
+    let writing = tokio::spawn(async move { store.begin_wake(&held, WORKER, &waiting.0, &waiting.1).await });
+    until_waiting(&world, 1).await;
+    assert_eq!(world.mark().await, before);
+    sqlx::query("UPDATE agents SET last_wake_sent_at = '2026-03-01', wake_attempts = 1")
+        .execute(&mut *other)
+        .await
+        .unwrap();
+    other.commit().await.unwrap();
+    assert_eq!(writing.await.unwrap(), Ok(false));
+    let after = world.store.wake_state(WORKER).await.unwrap().unwrap();
+    assert_eq!(after.record, read.record);
+    assert!(after.foreign_wake().is_some());
 }
