@@ -196,7 +196,7 @@ async fn run(
     let mut replica = None;
     if scenario.act.is_some() {
         replica = Some(world.start(1));
-        converge(&world, || Vec::new()).await?;
+        converge(&world, Vec::new).await?;
         sleep(AFTERMATH).await;
     }
     let begun = (
@@ -267,7 +267,6 @@ async fn converge(world: &World, missing: impl Fn() -> Vec<String>) -> Result<()
 
 /// The agents as they are.
 fn before(world: &World) -> Before {
-    let rows: Vec<_> = agents(world).map(|(_, row)| row).collect();
     let tokens = agents(world).filter_map(|(place, row)| {
         let file = place.gateway.dialect().expected().token_file();
         let text = place
@@ -278,7 +277,6 @@ fn before(world: &World) -> Before {
     });
     Before {
         tokens: tokens.collect(),
-        rows,
     }
 }
 

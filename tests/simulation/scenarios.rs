@@ -25,8 +25,6 @@ pub(crate) struct Scenario {
 /// What there was before the act.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Before {
-    /// The agents' rows.
-    pub(crate) rows: Vec<AgentRow>,
     /// The agents' tokens, as their files held them.
     pub(crate) tokens: Vec<(AgentId, String)>,
 }

@@ -10,8 +10,9 @@ impl CheckInStore for MemoryStore {
     async fn check_in(&self, token_sha256: &str) -> Result<Option<CheckedIn>, StoreError> {
         self.reachable()?;
         let now = self.database_now();
-        let mut state = self.state();
-        let Some(agent) = find(&state, token_sha256, now) else {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let Some(agent) = find(state, token_sha256, now) else {
             return Ok(None);
         };
         let Some(row) = state.agents.get_mut(&agent) else {
@@ -19,6 +20,9 @@ impl CheckInStore for MemoryStore {
         };
         row.last_seen_at = Some(now.naive_utc());
         if row.delete_requested_at.is_none() {
+            let columns = state.wake_columns.entry(agent).or_default();
+            columns.checkin_deadline_at = None;
+            columns.wake_attempts = 0;
             "online".clone_into(&mut row.status);
             row.last_provision_error = None;
         }

@@ -5,7 +5,8 @@ use chrono::{DateTime, SubsecRound, Utc};
 use super::state::{Remembered, State};
 use super::{MemoryStore, later};
 use crate::model::{
-    AgentId, Conditions, Event, GatewayAgentId, GatewayId, GatewayRecord, GatewaySnapshot, ObjectRef, WakeRecord, WakeState,
+    AgentId, Conditions, Event, GatewayAgentId, GatewayId, GatewayRecord, GatewaySnapshot, ObjectRef, WakeRecord,
+    WakeState,
 };
 use crate::store::record::{storable, storable_conditions};
 use crate::store::{
