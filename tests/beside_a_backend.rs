@@ -1,6 +1,7 @@
 //! Beside a backend that runs: it inserts, edits, heartbeats and re-keys on the same rows and the same gateway, as the
 //! original does, and neither side loses anything, locks an agent out, or waits longer than the lock timeout.
 #![cfg(feature = "sim")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed; this says where")]
 
 #[path = "beside/backend.rs"]
 mod backend;

@@ -1,6 +1,6 @@
 //! What the controller is in the middle of when it crashes.
 
-use openclaw_controller::model::{AgentId, AgentRow, FileName};
+use openclaw_controller::model::{AgentId, FileName};
 use openclaw_controller::sim::SimDialect;
 use serde_json::json;
 
