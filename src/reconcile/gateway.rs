@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future;
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use super::goal;
 use super::session::{SeenRoster, Session};
@@ -246,9 +248,13 @@ impl<S: Store, C: Connector> World<S, C> {
                 _ => None,
             })
             .collect();
-        let intents: Vec<_> = spec
+        let new: Vec<_> = spec
             .managed()
             .filter(|agent| added.contains(&agent.gateway_agent_id))
+            .map(Arc::clone)
+            .collect();
+        let intents: Vec<_> = new
+            .iter()
             .map(|agent| (agent.row.id, agent.gateway_agent_id.clone()))
             .collect();
         if !intents.is_empty() {
@@ -270,8 +276,17 @@ impl<S: Store, C: Connector> World<S, C> {
         tracing::info!(gateway = %spec.id(), steps = plan.steps.len(), ?effect, "patching the config");
         let roster = u32::try_from(config.roster.len() + added.len()).unwrap_or(u32::MAX);
         let deadline = PATCH_DEADLINE + PATCH_DEADLINE_PER_AGENT.saturating_mul(roster);
+        let enough = CancellationToken::new();
+        let call = async {
+            let answer = session
+                .client
+                .config_patch(patch, config.hash.as_deref(), &[], deadline)
+                .await;
+            enough.cancel();
+            answer
+        };
         let answer = tokio::select! {
-            answer = session.client.config_patch(patch, config.hash.as_deref(), &[], deadline) => answer,
+            (answer, ()) = future::join(call, self.mint_ahead(spec, session, &new, &enough)) => answer,
             () = cx.cancel.cancelled() => return Err(GatewayFailure::Cancelled),
         };
         match answer {

@@ -3,6 +3,7 @@
 //! Nothing here compares desired with observed state (that is `plan`'s), knows SQL (`store`'s) or JSON-RPC (`gateway`'s).
 
 mod agent;
+mod ahead;
 mod cache;
 mod diff;
 mod fleet;

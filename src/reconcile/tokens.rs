@@ -209,7 +209,8 @@ impl<S: Store, C: Connector> World<S, C> {
         Ok(())
     }
 
-    async fn mint(
+    /// Makes a token, and stores its hash as a candidate.
+    pub(super) async fn mint(
         &self,
         agent: &AgentSpec,
         state: &TokenState,
