@@ -1,10 +1,11 @@
 //! What the controller is in the middle of when it crashes.
 
-use openclaw_controller::model::{AgentId, FileName};
+use openclaw_controller::model::{AgentId, ConditionType, FileName};
 use openclaw_controller::sim::SimDialect;
 use serde_json::json;
 
 use crate::fleet::World;
+use crate::wakes::{all_check_in, condition, keys};
 
 /// One thing that the controller does from beginning to end.
 pub(crate) struct Scenario {
@@ -66,7 +67,31 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         repeatable: &[],
         more_store_writes: 3,
     },
+    Scenario {
+        name: "first provisioning and wake",
+        prepare: three_that_check_in,
+        act: None,
+        missing: wakes,
+        repeatable: WAKING,
+        more_store_writes: 9,
+    },
+    Scenario {
+        name: "wake",
+        prepare: three_that_check_in,
+        act: Some(|world| {
+            world.store.edit_agent(worker(world), |row| {
+                row.soul_template = Some("Be kind, {{ agent_name }}.".into());
+            });
+        }),
+        missing: wakes,
+        repeatable: WAKING,
+        more_store_writes: 3,
+    },
 ];
+
+/// A wake that was committed and not sent is followed, at its deadline, by one that resets the session first. Messages are
+/// not repeated.
+const WAKING: &[&str] = &["sessions.patch", "sessions.reset"];
 
 /// A lead, a worker and a main agent on one gateway.
 fn three_agents(world: &mut World, dialect: SimDialect) {
@@ -75,6 +100,13 @@ fn three_agents(world: &mut World, dialect: SimDialect) {
     world.add_agent(id, Some(board), true);
     world.add_agent(id, Some(board), false);
     world.add_agent(id, None, false);
+}
+
+/// The same, woken, and they check in.
+fn three_that_check_in(world: &mut World, dialect: SimDialect) {
+    world.wake = true;
+    three_agents(world, dialect);
+    all_check_in(world);
 }
 
 /// The worker of [`three_agents`].
@@ -87,6 +119,21 @@ pub(crate) fn worker(world: &World) -> AgentId {
 
 fn nothing_more(_: &World, _: &Before) -> Vec<String> {
     Vec::new()
+}
+
+/// Agents that got another number of messages than one for their first provisioning and one for each change of their row
+/// since, or that have not checked in after the last.
+fn wakes(world: &World, _: &Before) -> Vec<String> {
+    let wrong = |agent: AgentId| {
+        let row = world.store.agent(agent)?;
+        let wanted = 1 + usize::from(row.soul_template.is_some());
+        let got = keys(world, agent);
+        let checked_in =
+            condition(world, agent, ConditionType::CheckedIn).is_some_and(|found| found.reason == "CheckedIn");
+        (got.len() != wanted || !checked_in)
+            .then(|| format!("{agent}: {wanted} messages wanted, got {got:?}, checked in: {checked_in}"))
+    };
+    world.store.agent_ids().into_iter().filter_map(wrong).collect()
 }
 
 /// Agents whose files still hold the tokens that they had before.
