@@ -280,6 +280,13 @@ pub fn decide(input: &TokenInput<'_>, mut verify: impl FnMut(&str, &str) -> Resu
         // If the row's hash is no longer the one that was to be replaced, somebody else has set it, and is perhaps just
         // about to write the file as well.
         let foreign = current != candidate.replaced();
+        if foreign
+            && !candidate.answers
+            && let Some(error) = &bad_hash
+        {
+            // It may be a format of a later backend, and of this very token: only a person knows.
+            return rotate(input).unwrap_or_else(|| invalid(TokenProblem::BadHash, Some(error)));
+        }
         if foreign && let Some(wait) = wait(input, TokenProblem::Mismatch) {
             return wait;
         }

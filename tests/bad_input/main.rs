@@ -8,6 +8,7 @@ mod gateways;
 mod organizations;
 #[path = "../support/mod.rs"]
 mod support;
+mod tokens;
 
 use openclaw_controller::model::{AgentId, BoardId, ConditionStatus, ConditionType, GatewayId};
 use openclaw_controller::sim::{SimDialect, SimGateway, SimServer};

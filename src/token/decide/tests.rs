@@ -409,3 +409,28 @@ fn the_number_of_keys_derived_is_bounded() {
     };
     assert_eq!(decided(many).1, 12);
 }
+
+#[test]
+fn a_hash_that_cannot_be_used_is_not_replaced_by_a_candidate_that_was_not_made_for_it() {
+    let bad = Situation {
+        current: Some("md5$abc"),
+        candidates: &[("hash-a", None)],
+        file: Some("a"),
+        memory: Some(('a', "hash-a")),
+        unchanged_for: 3600,
+        ..Situation::default()
+    };
+    check(bad, "invalid BadHash");
+    let asked = Situation {
+        rotation: Some(Rotation::Requested),
+        ..bad
+    };
+    check(asked, "mint Requested");
+    let begun = Situation {
+        candidates: &[("hash-a", None), ("hash-b", Some("md5$abc"))],
+        file: Some("b"),
+        answers: true,
+        ..asked
+    };
+    check(begun, "promote b hash-b over md5$abc");
+}
