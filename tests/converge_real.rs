@@ -16,6 +16,8 @@ mod binary;
 mod fixture;
 #[path = "converge_real/operator.rs"]
 mod operator;
+#[path = "converge_real/pausing.rs"]
+mod pausing;
 #[path = "converge_real/rotate_all.rs"]
 mod rotate_all;
 #[path = "converge_real/rotation.rs"]

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::binary::Running;
 use crate::fixture::{Agent, Fixture, Shape, assert_kept, calls, count, templates, writes};
 use crate::operator;
+use crate::pausing;
 use crate::support::{PATIENCE, eventually};
 
 /// An agent of the operator's own.
@@ -45,6 +46,8 @@ pub(crate) async fn tell(version: &str, shape: Shape) {
     let rest = fixture.rest_of_config(&ours).await;
     drift(&fixture, &controller).await;
     step("drift was put back");
+    pausing::tell(&fixture, &controller).await;
+    step("a board was paused and went on");
     edits_during_a_restart(&fixture, &adopted).await;
     step("edits made while the gateway was down have arrived");
     refused_heartbeat(&fixture, &adopted).await;
