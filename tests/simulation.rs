@@ -23,6 +23,8 @@ mod faults;
 mod fleet;
 #[path = "simulation/promise.rs"]
 mod promise;
+#[path = "simulation/regressions.rs"]
+mod regressions;
 #[path = "simulation/rotation.rs"]
 mod rotation;
 #[path = "simulation/runner.rs"]

@@ -120,6 +120,11 @@ pub struct WakeState {
 }
 
 impl WakeState {
+    /// Whether nobody has ever woken the agent, and it was never seen.
+    pub fn was_never_woken(&self) -> bool {
+        self.last_seen_at.is_none() && self.last_wake_sent_at.is_none() && self.record.sent_at.is_none()
+    }
+
     /// The time of another program's wake that is newer than all that are known.
     pub fn foreign_wake(&self) -> Option<DateTime<Utc>> {
         self.last_wake_sent_at

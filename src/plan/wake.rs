@@ -26,6 +26,8 @@ pub struct WakeInput<'a> {
     pub requested: Option<DateTime<Utc>>,
     /// Whether this controller put the agent on its gateway, rather than finding it there.
     pub ours: bool,
+    /// Whether the row says that another program has begun to provision or update the agent.
+    pub begun_elsewhere: bool,
     /// What time it is.
     pub now: DateTime<Utc>,
     /// Until when another program may still wake the agent for what has changed.
@@ -67,7 +69,9 @@ pub fn decide_wake(input: &WakeInput<'_>) -> WakeDecision {
     let request = input.requested.filter(|_| input.requested != record.asked);
     let is_first = record.woken_for.is_none();
     let changed = record.woken_for.as_deref() != Some(input.digest);
-    if is_first && !input.ours && request.is_none() {
+    // Somebody put it there and went away before waking it. Nobody else would.
+    let abandoned = input.begun_elsewhere && input.state.was_never_woken();
+    if is_first && !input.ours && !abandoned && request.is_none() {
         return WakeDecision::Baseline(record.settled(input.digest, record.asked, input.state.last_wake_sent_at));
     }
     let foreign = input.state.foreign_wake();
@@ -83,7 +87,7 @@ pub fn decide_wake(input: &WakeInput<'_>) -> WakeDecision {
         return WakeDecision::Begin(Wake {
             attempt: 1,
             reset: false,
-            first: is_first && input.ours,
+            first: is_first && (input.ours || abandoned),
             digest: input.digest.to_owned(),
             asked: request.or(record.asked),
         });

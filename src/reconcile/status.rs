@@ -3,7 +3,7 @@
 use super::gateway::{UNAUTHORIZED_PAUSE, session_lost};
 use super::memory::Columns;
 use super::spec::{AgentSpec, Excluded, GatewaySpec};
-use super::wake::NO_CHECK_IN;
+use super::wake::{NO_CHECK_IN, is_phase};
 use super::world::World;
 use crate::gateway::{Connector, ErrorClass, GatewayError};
 use crate::model::{ConditionStatus, ConditionType, Conditions, ConfigChange, Event, EventKind, GatewayId, ObjectRef};
@@ -223,8 +223,7 @@ impl<S: Store, C: Connector> World<S, C> {
                 want.session_key = Some(agent.session_key.clone());
                 want.last_provision_error = problem;
                 // A row that another program left in a phase, although the agent has been seen and nothing is left to do.
-                let in_phase = matches!(known.status.as_str(), "provisioning" | "updating");
-                if is_ready && in_phase && agent.row.last_seen_at.is_some() {
+                if is_ready && is_phase(&known.status) && agent.row.last_seen_at.is_some() {
                     "online".clone_into(&mut want.status);
                 }
                 if let Some(status) = report.status {

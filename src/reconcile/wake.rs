@@ -111,6 +111,7 @@ impl<S: Store, C: Connector> World<S, C> {
             digest: &agent.own_digest,
             requested: agent.row.requests.wake,
             ours,
+            begun_elsewhere: self.settings.second_writer && is_phase(&agent.row.status),
             now,
             hold_until: self.settings.second_writer.then(|| self.hold_until(agent, now)),
         });
@@ -272,6 +273,11 @@ impl<S: Store, C: Connector> World<S, C> {
         };
         (ConditionType::CheckedIn, status, reason, message)
     }
+}
+
+/// Whether a row's `status` says that somebody is at work on the agent.
+pub(super) fn is_phase(status: &str) -> bool {
+    matches!(status, "provisioning" | "updating")
 }
 
 /// Whether a check-in of the agent would be news, as far as is known.

@@ -331,7 +331,7 @@ pub(crate) fn foreign_files() -> [(&'static str, &'static str); 2] {
 }
 
 /// Puts an agent into a gateway's roster, as another program would.
-fn put_on(gateway: &SimGateway, id: &GatewayAgentId, name: &str) {
+pub(crate) fn put_on(gateway: &SimGateway, id: &GatewayAgentId, name: &str) {
     let workspace = workspace_path("/ws", id).unwrap();
     let entries = gateway.dialect().has_entries();
     gateway.edit_config(|config| {

@@ -43,6 +43,7 @@ struct Case {
     digest: &'static str,
     requested: Option<i64>,
     ours: bool,
+    begun_elsewhere: bool,
     now: i64,
     hold: Option<i64>,
 }
@@ -57,6 +58,7 @@ impl Case {
             digest: "a",
             requested: None,
             ours: true,
+            begun_elsewhere: false,
             now: 110,
             hold: None,
         }
@@ -73,6 +75,7 @@ impl Case {
             digest: self.digest,
             requested: self.requested.map(at),
             ours: self.ours,
+            begun_elsewhere: self.begun_elsewhere,
             now: at(self.now),
             hold_until: self.hold.map(at),
         })
@@ -278,4 +281,27 @@ fn transitions_keep_the_counter_growing_and_what_was_asked() {
     assert!(first.given_up().awaits_check_in());
     assert!(!first.given_up().checked_in().awaits_check_in());
     assert_eq!(first.checked_in().asked, Some(at(1)));
+}
+
+#[test]
+fn an_agent_that_another_program_began_and_never_woke_is_woken_and_one_that_it_woke_is_not() {
+    let found = || Case {
+        ours: false,
+        begun_elsewhere: true,
+        ..Case::of(WakeRecord::default())
+    };
+    assert_eq!(found().decide(), wake(1, true, "a", None));
+    // It may still be at it.
+    let busy = Case {
+        hold: Some(115),
+        ..found()
+    };
+    assert_eq!(busy.decide(), WakeDecision::Postpone { until: at(115) });
+    for (woken, seen) in [(Some(100), None), (None, Some(100))] {
+        let known = Case { woken, seen, ..found() };
+        assert!(
+            matches!(known.decide(), WakeDecision::Baseline(_)),
+            "{woken:?} {seen:?}"
+        );
+    }
 }
