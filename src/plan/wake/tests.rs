@@ -298,7 +298,7 @@ fn an_agent_that_another_program_began_and_never_woke_is_woken_and_one_that_it_w
     };
     assert_eq!(busy.decide(), WakeDecision::Postpone { until: at(115) });
     for (woken, seen) in [(Some(100), None), (None, Some(100))] {
-        let known = Case { woken, seen, ..found() };
+        let known = Case { seen, woken, ..found() };
         assert!(
             matches!(known.decide(), WakeDecision::Baseline(_)),
             "{woken:?} {seen:?}"
