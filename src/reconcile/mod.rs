@@ -16,6 +16,7 @@ mod session;
 mod slots;
 mod spec;
 mod status;
+mod sync;
 mod tokens;
 mod wake;
 mod world;
