@@ -61,7 +61,9 @@ impl<S: Store, C: Connector> World<S, C> {
             // Wakes are the business of a controller that stays: what is known of them goes on being shown.
             let shown = agent.record.conditions.get(ConditionType::CheckedIn).is_some();
             let record = self.known_wake(gateway, agent).filter(|_| shown);
-            report.findings.extend(record.map(|record| self.wake_finding(agent, &record)));
+            report
+                .findings
+                .extend(record.map(|record| self.wake_finding(agent, &record)));
             self.report_agent(agent, report).await?;
             return Ok(None);
         }

@@ -41,11 +41,7 @@ pub trait SyncStore: Send + Sync + 'static {
     fn sync_progress(&self, sync: SyncId) -> impl Future<Output = Result<Option<SyncProgress>, StoreError>> + Send;
 
     /// Takes a request back that is not finished; `unstarted`: only if nobody has taken it up. `false` if it was left as it is.
-    fn withdraw_sync(
-        &self,
-        sync: SyncId,
-        unstarted: bool,
-    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    fn withdraw_sync(&self, sync: SyncId, unstarted: bool) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// The requests that are not finished and not older than a day, oldest first.
     fn open_syncs(&self) -> impl Future<Output = Result<Vec<SyncRequest>, StoreError>> + Send;

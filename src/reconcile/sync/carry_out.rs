@@ -187,7 +187,10 @@ impl<S: Store, C: Connector> Work<'_, S, C> {
         loop {
             match timeout_at(end, self.hears.recv()).await {
                 Ok(Some(Told::Gateway(GatewayLook::Ready | GatewayLook::Unsettled { .. }))) => return Course::On,
-                Ok(Some(Told::Gateway(GatewayLook::Away { message, for_good: true }))) => {
+                Ok(Some(Told::Gateway(GatewayLook::Away {
+                    message,
+                    for_good: true,
+                }))) => {
                     return Course::Stop(Some(message));
                 }
                 Ok(Some(Told::Gateway(GatewayLook::Away { message, .. }))) => last = Some(message),
@@ -271,7 +274,10 @@ impl<S: Store, C: Connector> Work<'_, S, C> {
                     };
                     let (updated, message) = match look {
                         Look::NotYet => continue,
-                        Look::Failed { message, for_good: false } => {
+                        Look::Failed {
+                            message,
+                            for_good: false,
+                        } => {
                             last = Some(message);
                             continue;
                         }
@@ -291,7 +297,10 @@ impl<S: Store, C: Connector> Work<'_, S, C> {
                         }
                         (away, refusals) = (false, 0);
                     }
-                    GatewayLook::Away { message, for_good: true } => return Ok(Course::Stop(Some(message))),
+                    GatewayLook::Away {
+                        message,
+                        for_good: true,
+                    } => return Ok(Course::Stop(Some(message))),
                     GatewayLook::Away { message, .. } => (away, last) = (true, Some(message)),
                     GatewayLook::Unsettled { message, for_good } => {
                         refusals += u32::from(for_good);

@@ -232,7 +232,11 @@ impl<S: Store, C: Connector> World<S, C> {
             Ok(()) => look,
             Err(Unreset::Unknown(problem)) => Look::Done {
                 updated: true,
-                message: Some(message.as_ref().map_or(problem.clone(), |told| format!("{told} {problem}"))),
+                message: Some(
+                    message
+                        .as_ref()
+                        .map_or(problem.clone(), |told| format!("{told} {problem}")),
+                ),
             },
             Err(Unreset::Refused(problem)) => Look::skipped(problem),
         })
@@ -340,15 +344,25 @@ mod tests {
         use ConditionStatus::{False, True};
         use ConditionType::{FilesSynced, TokenValid};
         let with = |reason, files| [(TokenValid, False, reason), (FilesSynced, files, "Some")];
-        assert_eq!(look(false, &with("TokenUnreadable", True)), Look::skipped(text::UNREADABLE));
+        assert_eq!(
+            look(false, &with("TokenUnreadable", True)),
+            Look::skipped(text::UNREADABLE)
+        );
         for reason in ["TokenMismatch", "UnusableTokenHash"] {
             let warned = Look::Done {
                 updated: true,
                 message: Some(text::MISMATCH.into()),
             };
             assert_eq!(look(false, &with(reason, True)), warned);
-            assert_eq!(look(false, &with(reason, False)), Look::skipped("Some: because of Some"));
-            assert_eq!(look(true, &with(reason, True)), Look::NotYet, "it is waited for its repair");
+            assert_eq!(
+                look(false, &with(reason, False)),
+                Look::skipped("Some: because of Some")
+            );
+            assert_eq!(
+                look(true, &with(reason, True)),
+                Look::NotYet,
+                "it is waited for its repair"
+            );
         }
         assert_eq!(look(true, &with("Rotating", True)), Look::NotYet);
         assert_eq!(look(false, &with("Rotating", True)), Look::NotYet);
@@ -375,7 +389,11 @@ mod tests {
         ] {
             assert!(!look(class), "{class:?}");
         }
-        for class in [ErrorClass::UnsupportedFile, ErrorClass::Invalid, ErrorClass::MissingScope] {
+        for class in [
+            ErrorClass::UnsupportedFile,
+            ErrorClass::Invalid,
+            ErrorClass::MissingScope,
+        ] {
             assert!(look(class), "{class:?}");
         }
     }
@@ -383,13 +401,19 @@ mod tests {
     #[test]
     fn a_gateway_that_lets_nobody_in_is_not_waited_for() {
         let look = |class| GatewayLook::of(&Err(GatewayFailure::Connect(GatewayError::new(class, "no"))));
-        let away = |for_good| {
-            move |look: Option<GatewayLook>| matches!(look, Some(GatewayLook::Away { for_good: is, .. }) if is == for_good)
-        };
-        for class in [ErrorClass::Unauthorized, ErrorClass::PairingRequired, ErrorClass::NotConfigured] {
+        let away = |for_good| move |look: Option<GatewayLook>| matches!(look, Some(GatewayLook::Away { for_good: is, .. }) if is == for_good);
+        for class in [
+            ErrorClass::Unauthorized,
+            ErrorClass::PairingRequired,
+            ErrorClass::NotConfigured,
+        ] {
             assert!(away(true)(look(class)), "{class:?}");
         }
-        for class in [ErrorClass::ConnectionRefused, ErrorClass::DnsFailed, ErrorClass::Timeout] {
+        for class in [
+            ErrorClass::ConnectionRefused,
+            ErrorClass::DnsFailed,
+            ErrorClass::Timeout,
+        ] {
             assert!(away(false)(look(class)), "{class:?}");
         }
     }

@@ -31,13 +31,11 @@ pub(super) const GATEWAY_GONE: &str = "The gateway's row is gone.";
 pub(super) const AGENT_GONE: &str = "Skipping agent: its row is gone.";
 
 /// New tokens are asked for, and files are withheld.
-pub(super) const WITHHELD: &str =
-    "Skipping agent: beside an existing installation no file of an existing agent is written until --templates-dir and \
+pub(super) const WITHHELD: &str = "Skipping agent: beside an existing installation no file of an existing agent is written until --templates-dir and \
      --base-url are given, so it gets no new token (`openclaw-controller diff` shows what would change).";
 
 /// What happened to a reset that somebody else began is not known.
-pub(super) const RESET_BY_ANOTHER: &str =
-    "The session may or may not have been reset: the controller that was about to do it has ended; it is not reset twice.";
+pub(super) const RESET_BY_ANOTHER: &str = "The session may or may not have been reset: the controller that was about to do it has ended; it is not reset twice.";
 
 /// What there is to say of an agent that is not managed; nothing of one that is left alone on purpose.
 pub(super) fn excluded(excluded: Excluded) -> Option<String> {
@@ -76,7 +74,12 @@ mod tests {
             told(600),
             "Gateway unreachable after 10 minutes (template sync timeout). Last error: it is away"
         );
-        for (seconds, span) in [(1, "1 seconds"), (119, "119 seconds"), (120, "2 minutes"), (179, "2 minutes")] {
+        for (seconds, span) in [
+            (1, "1 seconds"),
+            (119, "119 seconds"),
+            (120, "2 minutes"),
+            (179, "2 minutes"),
+        ] {
             assert!(told(seconds).contains(&format!("after {span} (")), "{}", told(seconds));
         }
         assert!(timed_out(Duration::ZERO, None).ends_with("Last error: the gateway has not been heard of"));

@@ -57,16 +57,19 @@ impl SyncStore for MemoryStore {
         self.reachable()?;
         let mut state = self.state();
         let before = state.syncs.len();
-        state.syncs.retain(|known| {
-            known.request.id != sync || known.result.is_some() || (unstarted && known.started)
-        });
+        state
+            .syncs
+            .retain(|known| known.request.id != sync || known.result.is_some() || (unstarted && known.started));
         Ok(state.syncs.len() != before)
     }
 
     async fn open_syncs(&self) -> Result<Vec<SyncRequest>, StoreError> {
         let now = self.database_now();
         self.read(|state| {
-            let open = state.syncs.iter().filter(|sync| sync.result.is_none() && !sync.is_old(now));
+            let open = state
+                .syncs
+                .iter()
+                .filter(|sync| sync.result.is_none() && !sync.is_old(now));
             let mut open: Vec<_> = open.map(|sync| sync.request.clone()).collect();
             open.sort_by_key(|request| (request.requested_at, request.id));
             open
@@ -86,7 +89,8 @@ impl SyncStore for MemoryStore {
     async fn synced_agents(&self, sync: SyncId) -> Result<Vec<SyncedAgent>, StoreError> {
         self.read(|state| {
             let sync = state.syncs.iter().find(|known| known.request.id == sync);
-            sync.map(|sync| sync.done.values().cloned().collect()).unwrap_or_default()
+            sync.map(|sync| sync.done.values().cloned().collect())
+                .unwrap_or_default()
         })
     }
 
@@ -122,7 +126,8 @@ impl SyncStore for MemoryStore {
     async fn sync_resets(&self, sync: SyncId) -> Result<Vec<AgentId>, StoreError> {
         self.read(|state| {
             let sync = state.syncs.iter().find(|known| known.request.id == sync);
-            sync.map(|sync| sync.resets.iter().copied().collect()).unwrap_or_default()
+            sync.map(|sync| sync.resets.iter().copied().collect())
+                .unwrap_or_default()
         })
     }
 
