@@ -40,9 +40,11 @@ impl<S: Store, C: Connector> Reconciler for AgentReconciler<S, C> {
         let order = self.0.syncs.order(*key);
         let looked = self.look(key, order.as_ref()).await;
         if let (Some(order), Err(error)) = (&order, &looked) {
+            // Whatever it was about, that is known.
             let message = error.to_string();
+            let message = message.strip_prefix(&format!("agent {key}: ")).unwrap_or(&message);
             order.tell(Look::Failed {
-                message,
+                message: message.to_owned(),
                 for_good: false,
             });
         }

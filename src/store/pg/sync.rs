@@ -113,6 +113,16 @@ impl SyncStore for PgStore {
     ) -> Result<(), StoreError> {
         self.bounded(async {
             let ids: Vec<Uuid> = agents.iter().map(|id| id.0).collect();
+            let differs = sqlx::query_scalar(
+                "SELECT EXISTS (
+                    SELECT FROM agents a LEFT JOIN openclaw_controller.agent_requests r ON r.agent_id = a.id
+                     WHERE a.id = ANY ($1) AND (r.rotate_requested_at IS NULL OR r.rotate_requested_at < $2))",
+            )
+            .bind(&ids)
+            .bind(at);
+            if !self.differs(fence, differs).await? {
+                return Ok(());
+            }
             let mut session = self.session().await?;
             let mut tx = self.begin_fenced(&mut session, fence).await?;
             // In the order of the ids, like everybody who asks at the same time.
@@ -135,6 +145,16 @@ impl SyncStore for PgStore {
 
     async fn begin_sync_reset(&self, fence: &Fence, sync: SyncId, agent: AgentId) -> Result<bool, StoreError> {
         self.bounded(async {
+            let differs = sqlx::query_scalar(
+                "SELECT EXISTS (SELECT FROM openclaw_controller.sync_requests WHERE id = $1 AND finished_at IS NULL)
+                    AND NOT EXISTS (SELECT FROM openclaw_controller.sync_agents
+                                     WHERE sync_id = $1 AND agent_id = $2 AND reset_at IS NOT NULL)",
+            )
+            .bind(sync.0)
+            .bind(agent.0);
+            if !self.differs(fence, differs).await? {
+                return Ok(false);
+            }
             let mut session = self.session().await?;
             let mut tx = self.begin_fenced(&mut session, fence).await?;
             let noted = sqlx::query(
@@ -175,13 +195,25 @@ impl SyncStore for PgStore {
     async fn finish_sync_agent(&self, fence: &Fence, sync: SyncId, agent: &SyncedAgent) -> Result<(), StoreError> {
         self.bounded(async {
             let error = agent.error.as_ref().map(json).transpose()?;
+            let differs = sqlx::query_scalar(
+                "SELECT EXISTS (SELECT FROM openclaw_controller.sync_requests WHERE id = $1)
+                    AND NOT EXISTS (SELECT FROM openclaw_controller.sync_agents
+                                     WHERE sync_id = $1 AND agent_id = $2 AND updated = $3
+                                       AND error::text IS NOT DISTINCT FROM $4)",
+            )
+            .bind(sync.0)
+            .bind(agent.agent.0)
+            .bind(agent.updated)
+            .bind(error.clone());
+            if !self.differs(fence, differs).await? {
+                return Ok(());
+            }
             let mut session = self.session().await?;
             let mut tx = self.begin_fenced(&mut session, fence).await?;
             sqlx::query(
-                "INSERT INTO openclaw_controller.sync_agents AS s (sync_id, agent_id, updated, error)
+                "INSERT INTO openclaw_controller.sync_agents (sync_id, agent_id, updated, error)
                  SELECT id, $2, $3, $4::json FROM openclaw_controller.sync_requests WHERE id = $1 FOR KEY SHARE
-                 ON CONFLICT (sync_id, agent_id) DO UPDATE SET updated = excluded.updated, error = excluded.error
-                  WHERE (s.updated, s.error::text) IS DISTINCT FROM (excluded.updated, excluded.error::text)",
+                 ON CONFLICT (sync_id, agent_id) DO UPDATE SET updated = excluded.updated, error = excluded.error",
             )
             .bind(sync.0)
             .bind(agent.agent.0)
