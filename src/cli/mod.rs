@@ -117,7 +117,8 @@ impl Command {
             // It shows by itself what happens; a log in between would hide it.
             #[cfg(feature = "sim")]
             Self::Demo(_) if std::env::var_os("RUST_LOG").is_none() => Some("warn"),
-            Self::Sync(_) if std::env::var_os("RUST_LOG").is_none() => Some("warn"),
+            // Its result says all that matters, once the gateway was waited for long enough.
+            Self::Sync(_) if std::env::var_os("RUST_LOG").is_none() => Some("error"),
             _ => None,
         }
     }

@@ -12,7 +12,7 @@ use secrecy::ExposeSecret;
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
-use crate::fleet::{ORGANIZATION, RESYNC, World, owner};
+use crate::fleet::{RESYNC, World, owner};
 use crate::promise;
 use crate::runner::simulate;
 use crate::steady::{converge, rest};
@@ -285,7 +285,6 @@ fn a_board_or_the_main_agent_can_be_left_out_and_a_user_stays_chosen() {
         assert!(text().contains("Kim"), "{}", text());
         rest(&fleet.world, &replica).await;
         assert!(text().contains("Kim"));
-        let _ = ORGANIZATION;
         replica.stop().await;
     });
 }
@@ -492,9 +491,20 @@ fn retries_never_reset_a_session_twice() {
                     "{fault:?}: {result:?}"
                 ),
                 Some(says) => {
-                    assert!(missing <= 1, "{fault:?}: {resets:?}");
-                    assert_eq!(result.errors.len(), 1, "{fault:?}: {result:?}");
-                    assert!(result.errors[0].message.starts_with(says), "{fault:?}: {result:?}");
+                    // A connection that ends takes others' requests with it.
+                    assert!(
+                        (missing.max(1)..=3).contains(&result.errors.len()),
+                        "{fault:?}: {result:?}"
+                    );
+                    for (agent, resets) in fleet.agents.iter().zip(resets) {
+                        let told = result.errors.iter().any(|error| error.agent_id == Some(*agent));
+                        assert!(resets == 1 || told, "{fault:?}: {result:?}");
+                    }
+                    let mut errors = result.errors.iter();
+                    assert!(
+                        errors.all(|error| error.message.starts_with(says)),
+                        "{fault:?}: {result:?}"
+                    );
                 }
             }
             rest(&fleet.world, &replica).await;

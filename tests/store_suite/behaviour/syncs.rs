@@ -159,6 +159,9 @@ pub(super) async fn a_user_who_is_named_is_rendered_for_from_then_on(world: &imp
         ..SyncOptions::default()
     };
     store.request_sync(GATEWAY, &options).await.unwrap_err();
+    let mut elsewhere = gateway(11);
+    elsewhere.organization_id = id(2);
+    world.put_gateway(&elsewhere).await;
     world.put_owner(id(2), &owner(41)).await;
     assert_eq!(rendered_for().await, id(40));
     let mut hints = world.hints();
