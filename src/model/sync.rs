@@ -14,6 +14,7 @@ pub struct SyncId(pub Uuid);
 
 /// What a sync is asked to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SyncOptions {
     /// Only the agents of this board, and the gateway's main agent if that is included.
     pub board: Option<BoardId>,

@@ -188,7 +188,7 @@ impl<S: Store, C: Connector> World<S, C> {
         let tokens = order.map_or(self.settings.tokens, |order| order.token_policy(self.settings.tokens));
         let mut token = self.settle_token(agent, &memory, &workspace, minting, tokens).await?;
         if let Some(order) = order {
-            order.take_as_it_is(&mut token, &workspace);
+            order.take_as_it_is(&mut token, &workspace, self.settings.tokens);
         }
         if workspace.has_remembered() && !same(token.token.as_ref(), memory.files_token.as_ref()) {
             // What is remembered as holding its token holds the one before.

@@ -177,7 +177,10 @@ async fn sync_does_the_work_itself_where_no_controller_runs_and_leaves_the_lease
         // A controller that comes later finds nothing to do.
         let writes = fleet.sim.writes();
         let controller = Controller::start(&fleet.database.url, Options::default()).await;
-        fleet.database.gateway_ready(fleet.gateway).await;
+        eventually("it leads", PATIENCE, async || {
+            (controller.metric("leader_election_master_status", "").await > 0.0).then_some(())
+        })
+        .await;
         let done = command(&arguments(&id, &["--no-include-main"]), &fleet.environment()).await;
         assert_eq!(done.code, Some(0), "{done:?}");
         assert_eq!(fleet.sim.writes(), writes, "{dialect:?}");

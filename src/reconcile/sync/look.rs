@@ -1,5 +1,7 @@
 //! What an order changes about a look at an agent, and what the look means for the sync.
 
+use std::time::Duration;
+
 use super::text;
 use super::{Order, Reset};
 use crate::gateway::{Connector, ErrorClass, GatewayError};
@@ -17,6 +19,9 @@ use crate::reconcile::world::World;
 use crate::runtime::ReconcileError;
 use crate::store::Store;
 use crate::token::TokenProblem;
+
+/// How soon after a sync has left a token alone the loop looks at it.
+const REPAIRED_AFTER: Duration = Duration::from_secs(1);
 
 /// What a look at an agent came to.
 #[derive(Debug, PartialEq, Eq)]
@@ -182,12 +187,16 @@ impl Order {
         }
     }
 
-    /// Has files written with the token that they hold although it does not match, unless a new one is asked for.
-    pub(in crate::reconcile) fn take_as_it_is(&self, token: &mut TokenUse, workspace: &Workspace) {
+    /// Has files written with the token that they hold although it does not match, unless a new one is asked for. If the
+    /// loop would repair it, it does so right afterwards.
+    pub(in crate::reconcile) fn take_as_it_is(&self, token: &mut TokenUse, workspace: &Workspace, usual: TokenPolicy) {
         let is = |problem: TokenProblem| token.reason == problem.reason();
         let mismatch = is(TokenProblem::Mismatch) || is(TokenProblem::BadHash);
         if self.options.rotate_tokens || !(mismatch || is(TokenProblem::Unreadable)) {
             return;
+        }
+        if usual.repair_auto {
+            token.requeue = Some(REPAIRED_AFTER);
         }
         token.message = if mismatch {
             "the token in the agent's file does not match the stored hash; a sync gives it a new one only if asked to \
