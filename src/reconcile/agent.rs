@@ -185,7 +185,7 @@ impl<S: Store, C: Connector> World<S, C> {
             None => Reading::Unlisted,
         };
         let mut workspace = Workspace::read(session, agent, names(), &memory, how).await?;
-        let tokens = order.map_or(self.settings.tokens, |order| order.token_policy(self.settings.tokens));
+        let tokens = order.map_or(self.settings.tokens, |_| Order::token_policy(self.settings.tokens));
         let mut token = self.settle_token(agent, &memory, &workspace, minting, tokens).await?;
         if let Some(order) = order {
             order.take_as_it_is(&mut token, &workspace, self.settings.tokens);

@@ -128,7 +128,8 @@ impl<S: Store, C: Connector> Fleet<S, C> {
             world.inform(hints, seed.wrapping_add(2), cancel, report),
             gateways.run(cancel.clone()),
             agents.run(cancel.clone()),
-            world.run_syncs(cancel),
+            // Rarely of any size, and then of a large one.
+            Box::pin(world.run_syncs(cancel)),
         );
         world.sessions.clear();
         self.metrics.agents.clear();

@@ -396,7 +396,7 @@ fn a_gateway_that_is_away_is_waited_for_until_the_time_limit_and_nothing_is_atte
         let begin = Instant::now();
         let result = fleet.sync(&SyncOptions::default()).await;
         assert_eq!(counts(&result), (0, 0, false, 1), "{result:?}");
-        assert!(begin.elapsed() < Duration::from_secs(60), "{result:?}");
+        assert!(begin.elapsed() < Duration::from_mins(1), "{result:?}");
         fleet
             .world
             .store
@@ -424,7 +424,7 @@ fn a_time_out_in_the_middle_stops_the_sync_and_any_other_failure_does_not() {
         assert!(result.errors[0].message.contains("nobody_knows_this"), "{result:?}");
         fleet.sim().faults().always("agents.files.list", Fault::NeverAnswer);
         let sync = fleet.ask(&with(|options| options.time_limit_ms = 120_000)).await;
-        let result = fleet.answer(sync, Duration::from_secs(240)).await;
+        let result = fleet.answer(sync, Duration::from_mins(4)).await;
         assert_eq!(
             counts(&result),
             (0, 1, false, 1),

@@ -180,7 +180,7 @@ impl Order {
     }
 
     /// A sync gives nobody a new token without being asked to.
-    pub(in crate::reconcile) fn token_policy(&self, usual: TokenPolicy) -> TokenPolicy {
+    pub(in crate::reconcile) fn token_policy(usual: TokenPolicy) -> TokenPolicy {
         TokenPolicy {
             repair_auto: false,
             ..usual
@@ -198,14 +198,12 @@ impl Order {
         if usual.repair_auto {
             token.requeue = Some(REPAIRED_AFTER);
         }
-        token.message = if mismatch {
-            "the token in the agent's file does not match the stored hash; a sync gives it a new one only if asked to \
-             (--rotate-tokens)"
+        let what = if mismatch {
+            "the token in the agent's file does not match the stored hash"
         } else {
-            "there is no readable AUTH_TOKEN in the agent's file; a sync gives it a new one only if asked to \
-             (--rotate-tokens)"
-        }
-        .to_owned();
+            "there is no readable AUTH_TOKEN in the agent's file"
+        };
+        token.message = format!("{what}; a sync gives it a new one only if asked to (--rotate-tokens)");
         if let (true, None, TokenFile::Read { extracted, .. }) = (mismatch, &token.token, &workspace.token_file) {
             token.token = extracted.tokens().first().cloned();
         }

@@ -41,6 +41,8 @@ pub(super) struct State {
     pub(super) leases: HashMap<String, Lease>,
     /// For whom a gateway's files are rendered, where somebody said so.
     pub(super) rendered_for: HashMap<GatewayId, User>,
+    /// How many syncs were ever asked for.
+    pub(super) syncs_ever: u128,
     /// One-shot syncs, oldest first.
     pub(super) syncs: Vec<Sync>,
 }

@@ -26,9 +26,9 @@ impl SyncStore for MemoryStore {
             concerned = changed.then_some(gateway);
         }
         state.drop_old_syncs(now);
-        let number = state.syncs.len() as u128 + now.timestamp_micros().unsigned_abs() as u128 * 1000;
+        state.syncs_ever += 1;
         let request = SyncRequest {
-            id: SyncId(Uuid::from_u128(number)),
+            id: SyncId(Uuid::from_u128(state.syncs_ever)),
             gateway,
             options: options.clone(),
             requested_at: now,
