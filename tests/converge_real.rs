@@ -25,6 +25,8 @@ mod rotation;
 #[path = "converge_real/story.rs"]
 mod story;
 mod support;
+#[path = "converge_real/sync.rs"]
+mod sync;
 
 use tokio::sync::Mutex;
 
@@ -44,6 +46,12 @@ macro_rules! on_real_gateways {
             async fn every_agent_gets_a_new_token_when_asked_to_and_the_old_one_is_in_no_file() {
                 let _turn = crate::ONE_AT_A_TIME.lock().await;
                 crate::rotate_all::tell($version, crate::fixture::Shape::$shape).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn a_sync_updates_every_agent_and_the_next_one_writes_nothing() {
+                let _turn = crate::ONE_AT_A_TIME.lock().await;
+                crate::sync::tell($version, crate::fixture::Shape::$shape).await;
             }
         })*
     };

@@ -35,5 +35,7 @@ mod scenarios;
 mod schedule;
 #[path = "simulation/steady.rs"]
 mod steady;
+#[path = "simulation/syncs.rs"]
+mod syncs;
 #[path = "simulation/wakes.rs"]
 mod wakes;

@@ -71,17 +71,18 @@ pub(super) async fn command(args: GetArgs) -> anyhow::Result<()> {
         }
         table.add_row(cells.into_iter().map(|cell| cell.text));
     }
-    println!(
-        "{}",
-        table
-            .to_string()
-            .lines()
-            // The table pads its first column on the left.
-            .map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end())
-            .collect::<Vec<_>>()
-            .join("\n")
-    );
+    println!("{}", lines(&table));
     Ok(())
+}
+
+/// A table's lines, as they are printed.
+pub(super) fn lines(table: &Table) -> String {
+    let table = table.to_string();
+    // The table pads its first column on the left.
+    let lines = table
+        .lines()
+        .map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end());
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// A row of a table, and the same object as JSON.

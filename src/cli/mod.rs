@@ -5,6 +5,8 @@ mod get;
 mod migrate;
 mod rotate;
 pub mod run;
+mod sync;
+mod waiting;
 
 #[cfg(feature = "sim")]
 pub mod demo;
@@ -95,6 +97,13 @@ enum Command {
     /// afterwards.
     #[command(after_help = ROTATE_HELP)]
     RotateToken(rotate::RotateArgs),
+    /// Sync one gateway now: its agents' files, and on request their tokens and sessions.
+    ///
+    /// Asks the controller that runs on the database, and waits for what comes of it. If none runs, this process does the work
+    /// itself, in its place: only then do --base-url, --templates-dir and the other settings at the end matter, and they must
+    /// be those of `run`, or the files become others.
+    #[command(after_help = SYNC_HELP)]
+    Sync(Box<sync::SyncArgs>),
     /// Start a private Postgres and a gateway, seed them, and run the controller on them.
     #[cfg(feature = "sim")]
     #[command(after_help = DEMO_HELP)]
@@ -108,6 +117,8 @@ impl Command {
             // It shows by itself what happens; a log in between would hide it.
             #[cfg(feature = "sim")]
             Self::Demo(_) if std::env::var_os("RUST_LOG").is_none() => Some("warn"),
+            // Its result says all that matters, once the gateway was waited for long enough.
+            Self::Sync(_) if std::env::var_os("RUST_LOG").is_none() => Some("error"),
             _ => None,
         }
     }
@@ -155,6 +166,19 @@ Examples:
 Exit codes: 0 requested, or with --wait: done; 1 not every agent had its new token in time (each is listed with the reason;
 the rotation goes on); 2 an id is not known (nothing was requested), or the database cannot be used; 130 the waiting was
 ended by a signal (the rotation goes on).";
+
+const SYNC_HELP: &str = "\
+Examples:
+  openclaw-controller sync --gateway 6d2f0c1e-0000-4000-8000-000000000001
+  openclaw-controller sync --gateway ID --rotate-tokens -o json | jq .errors
+  openclaw-controller sync --gateway ID --board ID --no-include-main --reset-sessions
+
+Without options it changes nothing that the controller would not change, and tells which agents match. A token that is lost or
+does not match is replaced with --rotate-tokens only. Agents of a paused board are skipped; that is no error.
+
+Exit codes: 0 no errors; 1 the result holds errors (or warnings); 2 the request could not be made (a gateway or user that is
+not there, the database) or nobody answered it; 130 the waiting was ended by a signal (a controller that has taken the sync up
+goes on).";
 
 #[cfg(feature = "sim")]
 const DEMO_HELP: &str = "\
@@ -206,6 +230,7 @@ async fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Diff(args) => diff::command(args).await,
         Command::Get(args) => get::command(args).await.map(|()| ExitCode::SUCCESS),
         Command::RotateToken(args) => rotate::command(args).await,
+        Command::Sync(args) => Box::pin(sync::command(*args)).await,
         #[cfg(feature = "sim")]
         Command::Demo(args) => Box::pin(demo_command(args)).await.map(|()| ExitCode::SUCCESS),
     }

@@ -2,29 +2,22 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::run::SCOPE;
+use super::waiting::{INTERRUPTED, LOOK_EVERY, Shown, interrupted};
 use crate::config::Span;
 use crate::model::{AgentId, BoardId, ConditionStatus, ConditionType, Conditions, GatewayId};
 use crate::store::{AgentSelector, LeaseStore, RequestStore, Requested, RotationProgress, StoreError};
 
 /// Exit code when not every agent had its new token in time.
 const NOT_ALL: u8 = 1;
-/// Exit code when the waiting was ended by a signal.
-const INTERRUPTED: u8 = 130;
-
-/// How often it is looked how far the rotation has come.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// More agents than these are not listed one by one.
 const LISTED: usize = 20;
@@ -90,14 +83,12 @@ pub(super) async fn command(args: RotateArgs) -> anyhow::Result<ExitCode> {
             "no controller is running on this database: the tokens are rotated once one does (`openclaw-controller run`)"
         );
     }
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut shown = Shown::new(requested.agents.len());
+    let interrupted = interrupted()?;
+    let mut shown = Shown::new(requested.agents.len(), "new tokens");
     let waiting = wait(&store, &requested, args.timeout.0, &mut shown);
     let waited = tokio::select! {
         waited = waiting => waited?,
-        _ = interrupt.recv() => None,
-        _ = terminate.recv() => None,
+        () = interrupted => None,
     };
     shown.finish();
     let Some(open) = waited else {
@@ -205,44 +196,6 @@ fn reason(agent: &RotationProgress) -> String {
         .or_else(|| failing(&agent.conditions, ConditionType::TokenValid))
         .or_else(|| failing(&agent.conditions, ConditionType::Ready))
         .unwrap_or_else(|| "it was not looked at since; is a controller running?".to_owned())
-}
-
-/// Progress for people: a bar on a terminal, else a line for each step.
-enum Shown {
-    Bar(ProgressBar),
-    Lines { all: usize, last: Option<usize> },
-}
-
-impl Shown {
-    fn new(all: usize) -> Self {
-        if !std::io::stderr().is_terminal() {
-            return Self::Lines { all, last: None };
-        }
-        let bar = ProgressBar::new(all as u64);
-        if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos} of {len} new tokens, {elapsed}") {
-            bar.set_style(style);
-        }
-        bar.enable_steady_tick(LOOK_EVERY);
-        Self::Bar(bar)
-    }
-
-    fn at(&mut self, done: usize) {
-        match self {
-            Self::Bar(bar) => bar.set_position(done as u64),
-            Self::Lines { all, last } => {
-                if *last != Some(done) {
-                    eprintln!("{done} of {all} new tokens");
-                    *last = Some(done);
-                }
-            }
-        }
-    }
-
-    fn finish(&self) {
-        if let Self::Bar(bar) = self {
-            bar.finish_and_clear();
-        }
-    }
 }
 
 #[cfg(test)]

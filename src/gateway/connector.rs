@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode, header::ORIGIN};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -265,7 +266,9 @@ impl Endpoint {
             other => GatewayError::new(
                 ErrorClass::HandshakeFailed,
                 format!("{at} did not open a WebSocket: {other}"),
-            ),
+            )
+            // It hung up, as one does that is just starting.
+            .with_retryable(matches!(other, WsError::Protocol(ProtocolError::HandshakeIncomplete))),
         }
     }
 }

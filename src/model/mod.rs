@@ -10,6 +10,7 @@ mod identity;
 mod observed;
 mod record;
 mod step;
+mod sync;
 mod wake;
 
 pub use condition::{Condition, ConditionStatus, ConditionType, Conditions};
@@ -20,4 +21,5 @@ pub use identity::{AgentId, AgentRole, BoardId, GatewayAgentId, GatewayId, sessi
 pub use observed::{FileContent, FileStat, ObservedConfig, RosterEntry};
 pub use record::{AgentRecord, Event, EventKind, GatewayRecord, ObjectRef};
 pub use step::{AgentPlan, ConfigChange, ConfigStep, FileStep, FileWrite, GatewayPlan};
+pub use sync::{SyncError, SyncId, SyncOptions, SyncRequest, SyncResult, SyncedAgent};
 pub use wake::{Wake, WakeRecord, WakeState};

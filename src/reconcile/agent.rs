@@ -15,6 +15,7 @@ use super::observe::{Reading, Workspace};
 use super::session::Session;
 use super::spec::{AgentSpec, Excluded, GatewaySpec};
 use super::status::AgentReport;
+use super::sync::{Look, Order};
 use super::tokens::{Minting, TokenUse};
 use super::world::World;
 use crate::gateway::{Connector, ErrorClass, GatewayError, SetOutcome};
@@ -36,11 +37,34 @@ impl<S: Store, C: Connector> Reconciler for AgentReconciler<S, C> {
     type Key = AgentId;
 
     async fn reconcile(&self, key: &AgentId, _: &Context) -> Result<Action, ReconcileError> {
+        let order = self.0.syncs.order(*key);
+        let looked = self.look(key, order.as_ref()).await;
+        if let (Some(order), Err(error)) = (&order, &looked) {
+            // Whatever it was about, that is known.
+            let message = error.to_string();
+            let message = message.strip_prefix(&format!("agent {key}: ")).unwrap_or(&message);
+            order.tell(Look::Failed {
+                message: message.to_owned(),
+                for_good: false,
+            });
+        }
+        looked
+    }
+}
+
+impl<S: Store, C: Connector> AgentReconciler<S, C> {
+    /// Looks at an agent; `order` is what a one-shot sync wants besides.
+    async fn look(&self, key: &AgentId, order: Option<&Order>) -> Result<Action, ReconcileError> {
         let world = &self.0;
+        if world.only.is_some() && order.is_none() {
+            return Ok(Action::Done);
+        }
         let Some((gateway, agent)) = world.cache.agent(*key) else {
+            tell(order, Look::Gone);
             return Ok(Action::Done);
         };
         if let Some(excluded) = agent.excluded {
+            tell(order, Look::Excluded(excluded));
             world.metrics.convergence.forget(ObjectRef::Agent(*key));
             world.report_agent(&agent, excluded_report(excluded)).await?;
             return Ok(Action::Done);
@@ -55,7 +79,7 @@ impl<S: Store, C: Connector> Reconciler for AgentReconciler<S, C> {
             return Ok(Action::Done);
         };
         world.state().parked.remove(key);
-        match world.converge_agent(&gateway, &agent, &session).await {
+        match world.converge_agent(&gateway, &agent, &session, order).await {
             Ok((report, requeue)) => {
                 if !session.is_settled(&agent.gateway_agent_id, &gateway.roster_digest) {
                     // The files are done, the roster entry is not: no status before the gateway was seen to hold all of it.
@@ -65,12 +89,29 @@ impl<S: Store, C: Connector> Reconciler for AgentReconciler<S, C> {
                 if report.obstacle().is_none() {
                     world.metrics.convergence.converged(ObjectRef::Agent(*key));
                 }
+                let settled = match order {
+                    Some(order) => Some(world.settle_order(order, &agent, &session, &report).await?),
+                    None => None,
+                };
                 let wake = world.report_and_wake(&gateway, &agent, &session, report).await?;
+                if let Some(settled) = settled {
+                    tell(order, settled);
+                }
                 let soonest = requeue.into_iter().chain(wake).min();
                 Ok(soonest.map_or(Action::Done, Action::RequeueAfter))
             }
-            Err(failure) => world.agent_failed(&gateway, &agent, failure).await,
+            Err(failure) => {
+                tell(order, Look::failed(&failure));
+                world.agent_failed(&gateway, &agent, failure).await
+            }
         }
+    }
+}
+
+/// Tells the sync that wanted the look, if there is one, what it came to.
+fn tell(order: Option<&Order>, look: Look) {
+    if let Some(order) = order {
+        order.tell(look);
     }
 }
 
@@ -123,6 +164,7 @@ impl<S: Store, C: Connector> World<S, C> {
         gateway: &GatewaySpec,
         agent: &AgentSpec,
         session: &Session,
+        order: Option<&Order>,
     ) -> Result<(AgentReport, Option<Duration>), AgentFailure> {
         let id = agent.row.id;
         let (memory, looks) = {
@@ -137,18 +179,23 @@ impl<S: Store, C: Connector> World<S, C> {
             Some(_) => Minting::Allowed,
             None => Minting::NoPlace,
         };
-        let how = if memory.unlisted_read == Some(looks) {
-            Reading::Changed
-        } else {
-            Reading::Unlisted
+        let how = match order {
+            Some(order) => order.reading(),
+            None if memory.unlisted_read == Some(looks) => Reading::Changed,
+            None => Reading::Unlisted,
         };
         let mut workspace = Workspace::read(session, agent, names(), &memory, how).await?;
-        let mut token = self.settle_token(agent, &memory, &workspace, minting).await?;
+        let tokens = order.map_or(self.settings.tokens, |_| Order::token_policy(self.settings.tokens));
+        let mut token = self.settle_token(agent, &memory, &workspace, minting, tokens).await?;
+        if let Some(order) = order {
+            order.take_as_it_is(&mut token, &workspace, self.settings.tokens);
+        }
         if workspace.has_remembered() && !same(token.token.as_ref(), memory.files_token.as_ref()) {
             // What is remembered as holding its token holds the one before.
             workspace = Workspace::read(session, agent, names(), &AgentMemory::default(), Reading::Unlisted).await?;
         }
         let policy = self.policy(gateway, agent, &token);
+        let policy = order.map_or(policy, |order| order.widen(policy));
         let observed = workspace.observed(names(), token.token.as_ref());
         let goal = AgentGoal {
             files: &rendered.files,

@@ -7,6 +7,7 @@ use super::agent::AgentReconciler;
 use super::gateway::GatewayReconciler;
 use super::world::{Clock, Settings, World};
 use crate::gateway::Connector;
+use crate::model::GatewayId;
 use crate::render::TemplateSet;
 use crate::runtime::{BackoffPolicy, Controller, FleetMetrics, RateLimit, RuntimeMetrics, Tenure, WorkQueue};
 use crate::store::{HintSource, Store, StoreError};
@@ -71,6 +72,19 @@ impl<S: Store, C: Connector> Fleet<S, C> {
         seed: u64,
         report: impl Fn(Result<(), &StoreError>) + Send,
     ) {
+        self.work_on(None, tenure, hints, seed, report).await;
+    }
+
+    /// The same for nothing but the one-shot syncs of one gateway: its roster and the agents that they are about. Nobody is
+    /// woken. With `None` it is the same.
+    pub async fn work_on(
+        &self,
+        only: Option<GatewayId>,
+        tenure: Tenure,
+        hints: impl HintSource,
+        seed: u64,
+        report: impl Fn(Result<(), &StoreError>) + Send,
+    ) {
         let queues = &self.runtime_metrics.queue;
         let policy = BackoffPolicy::default();
         let world = Arc::new(World::new(
@@ -89,6 +103,7 @@ impl<S: Store, C: Connector> Fleet<S, C> {
                 seed.wrapping_add(1),
             ),
             Arc::clone(&self.metrics),
+            only,
         ));
         let gateways = Controller {
             name: GATEWAY_CONTROLLER,
@@ -113,6 +128,8 @@ impl<S: Store, C: Connector> Fleet<S, C> {
             world.inform(hints, seed.wrapping_add(2), cancel, report),
             gateways.run(cancel.clone()),
             agents.run(cancel.clone()),
+            // Rarely of any size, and then of a large one.
+            Box::pin(world.run_syncs(cancel)),
         );
         world.sessions.clear();
         self.metrics.agents.clear();

@@ -50,6 +50,7 @@ impl<S: Store, C: Connector> Reconciler for GatewayReconciler<S, C> {
             return Ok(Action::Done);
         };
         let outcome = world.converge_gateway(&spec, cx).await;
+        world.syncs.gateway_looked_at(*key, &outcome);
         world.report_gateway(&spec, &outcome).await?;
         match outcome {
             Ok(outcome) => {

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::spec::{self, AgentSpec, GatewaySpec};
+use super::sync::Reload;
 use super::wake::awaits_check_in;
 use super::world::World;
 use crate::gateway::Connector;
@@ -39,6 +40,8 @@ impl Dirty {
                 self.gateways.insert(id);
             }
             Hint::Everything => self.everything = true,
+            // Concerns no row that is loaded.
+            Hint::Sync => {}
         }
     }
 
@@ -66,12 +69,17 @@ impl<S: Store, C: Connector> World<S, C> {
         let mut failures = 0;
         let mut not_before = Instant::now();
         let mut next_resync = self.next_resync(&mut rng);
+        // Who waits for the next load.
+        let mut waiting: Vec<Reload> = Vec::new();
         loop {
             if !dirty.is_empty() && Instant::now() >= not_before {
                 let result = self.load(&mut dirty).await;
                 report(result.as_ref().copied());
                 match result {
-                    Ok(()) => failures = 0,
+                    Ok(()) => {
+                        failures = 0;
+                        waiting.drain(..).for_each(Reload::done);
+                    }
                     Err(error) => {
                         failures += 1;
                         let delay = backoff.delay(failures, &mut rng);
@@ -84,20 +92,35 @@ impl<S: Store, C: Connector> World<S, C> {
                 () = cancel.cancelled() => return,
                 hint = hints.next() => match hint {
                     Ok(hint) => {
-                        dirty.add(hint);
+                        self.heed(hint, &mut dirty);
                         // Hints come in bursts; one load serves all that have arrived.
                         while let Some(Ok(more)) = hints.next().now_or_never() {
-                            dirty.add(more);
+                            self.heed(more, &mut dirty);
                         }
                     }
                     Err(error) => tracing::warn!(%error, "cannot listen for notifications; resyncs go on"),
                 },
+                () = self.syncs.reload_wanted() => {
+                    for reload in self.syncs.take_reloads() {
+                        dirty.add(Hint::Gateway(reload.gateway));
+                        waiting.push(reload);
+                    }
+                }
                 () = tokio::time::sleep_until(next_resync) => {
                     dirty.everything = true;
                     next_resync = self.next_resync(&mut rng);
                 }
                 () = tokio::time::sleep_until(not_before), if !dirty.is_empty() => {}
             }
+        }
+    }
+
+    /// Marks what a hint is about.
+    fn heed(&self, hint: Hint, dirty: &mut Dirty) {
+        match (hint, self.only) {
+            (Hint::Sync, _) => self.syncs.look_for_requests(),
+            (Hint::Gateway(id), Some(only)) if id != only => {}
+            _ => dirty.add(hint),
         }
     }
 
@@ -147,7 +170,10 @@ impl<S: Store, C: Connector> World<S, C> {
 
     /// Loads everything and enqueues everything.
     async fn refresh_all(&self) -> Result<(), StoreError> {
-        let fleet = self.store.load_fleet().await?;
+        let fleet = match self.only {
+            None => self.store.load_fleet().await?,
+            Some(id) => self.store.load_gateway(id).await?.into_iter().collect(),
+        };
         let present: HashSet<_> = fleet.iter().map(|snapshot| snapshot.gateway.id).collect();
         for spec in self.cache.gateways() {
             if !present.contains(&spec.id()) {
@@ -162,6 +188,8 @@ impl<S: Store, C: Connector> World<S, C> {
                 self.agent_queue.add(agent.row.id, Priority::Resync);
             }
         }
+        // Whatever became of the hints.
+        self.syncs.look_for_requests();
         Ok(())
     }
 

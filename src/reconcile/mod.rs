@@ -17,6 +17,7 @@ mod session;
 mod slots;
 mod spec;
 mod status;
+mod sync;
 mod tokens;
 mod wake;
 mod world;

@@ -101,7 +101,12 @@ impl AgentReport {
 
     /// The first finding that keeps the agent from being ready.
     pub(super) fn obstacle(&self) -> Option<&Finding> {
-        self.findings.iter().find(|(kind, status, ..)| match kind {
+        self.obstacles().next()
+    }
+
+    /// The findings that keep the agent from being ready.
+    pub(super) fn obstacles(&self) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(|(kind, status, ..)| match kind {
             ConditionType::Paused => *status == ConditionStatus::True,
             // The agent is as desired while its check-in is awaited.
             ConditionType::CheckedIn => *status == ConditionStatus::False,
@@ -207,7 +212,7 @@ impl<S: Store, C: Connector> World<S, C> {
             Some((ConditionType::CheckedIn, ..)) => Some(NO_CHECK_IN.to_owned()),
             Some(_) => Some(clip(&format!("{}: {}", ready.2, ready.3))),
         };
-        if !self.settings.wake {
+        if !self.settings.wake && self.only.is_none() {
             conditions.remove(ConditionType::CheckedIn);
         }
         for (kind, status, reason, message) in report.findings.into_iter().chain([ready]) {

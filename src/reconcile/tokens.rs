@@ -114,6 +114,7 @@ impl<S: Store, C: Connector> World<S, C> {
         memory: &AgentMemory,
         workspace: &Workspace,
         minting: Minting,
+        policy: TokenPolicy,
     ) -> Result<TokenUse, AgentFailure> {
         let id = agent.row.id;
         if let (TokenFile::Unchanged, Some(known)) = (&workspace.token_file, &memory.token)
@@ -124,7 +125,6 @@ impl<S: Store, C: Connector> World<S, C> {
         }
         let mut state = self.store.token_state(id).await?;
         let due = self.due(agent, &state);
-        let policy = self.settings.tokens;
         let unchanged_for = self.unchanged_for(agent, &state, workspace, &due);
         let mut decision = decide(&state, memory, workspace, unchanged_for, &due, policy).await?;
         if let (TokenDecision::Valid { token, .. }, true, Some(hash)) = (&decision, due.is_any(), &state.current_hash) {

@@ -57,6 +57,16 @@ impl<S: Store, C: Connector> World<S, C> {
         session: &Session,
         mut report: AgentReport,
     ) -> Result<Option<Duration>, ReconcileError> {
+        if self.only.is_some() {
+            // Wakes are the business of a controller that stays: what is known of them goes on being shown.
+            let shown = agent.record.conditions.get(ConditionType::CheckedIn).is_some();
+            let record = self.known_wake(gateway, agent).filter(|_| shown);
+            report
+                .findings
+                .extend(record.map(|record| self.wake_finding(agent, &record)));
+            self.report_agent(agent, report).await?;
+            return Ok(None);
+        }
         let withheld = self.settings.withhold_existing_files && self.existed_before_us(gateway, agent);
         if !self.settings.wake || withheld || report.obstacle().is_some() {
             self.report_agent(agent, report).await?;

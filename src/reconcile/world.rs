@@ -11,6 +11,7 @@ use super::memory::AgentMemory;
 use super::rotation::TokenPolicy;
 use super::session::Sessions;
 use super::slots::WakeSlots;
+use super::sync::Syncs;
 use crate::model::{AgentId, GatewayId, ObjectRef};
 use crate::render::TemplateSet;
 use crate::runtime::{FleetMetrics, WorkQueue};
@@ -67,6 +68,11 @@ pub(super) struct World<S, C> {
     pub metrics: Arc<FleetMetrics>,
     /// Whose turn it is to be woken.
     pub wakes: WakeSlots,
+    /// One-shot syncs.
+    pub syncs: Syncs,
+    /// The one gateway that this process is concerned with, if it is there for one-shot syncs only: then nothing is done that
+    /// no sync asks for, and nobody is woken.
+    pub only: Option<GatewayId>,
     pub(super) state: Mutex<State>,
 }
 
@@ -107,6 +113,7 @@ impl<S, C> World<S, C> {
         gateway_queue: WorkQueue<GatewayId>,
         agent_queue: WorkQueue<AgentId>,
         metrics: Arc<FleetMetrics>,
+        only: Option<GatewayId>,
     ) -> Self {
         Self {
             store,
@@ -121,6 +128,8 @@ impl<S, C> World<S, C> {
             agent_queue,
             metrics,
             wakes: WakeSlots::default(),
+            syncs: Syncs::default(),
+            only,
             state: Mutex::default(),
         }
     }

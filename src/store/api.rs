@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::{
     AgentStatusWrite, Candidate, Fence, GatewayStatusWrite, OrphanGateway, Placement, RecordedEvent, StoreError,
-    TokenState,
+    SyncStore, TokenState,
 };
 use crate::model::{AgentId, Event, GatewayAgentId, GatewayId, GatewaySnapshot, ObjectRef, WakeRecord, WakeState};
 
@@ -14,7 +14,7 @@ use crate::model::{AgentId, Event, GatewayAgentId, GatewayId, GatewaySnapshot, O
 ///
 /// Every write takes a [`Fence`] and fails with [`StoreError::Fenced`], having written nothing, once that lease has been
 /// taken or released. A write of what is there already touches nothing. Every call has a deadline.
-pub trait Store: Send + Sync + 'static {
+pub trait Store: SyncStore {
     /// The ids of all gateways, ordered.
     fn list_gateways(&self) -> impl Future<Output = Result<Vec<GatewayId>, StoreError>> + Send;
 

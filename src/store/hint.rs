@@ -10,6 +10,8 @@ use crate::model::GatewayId;
 pub enum Hint {
     /// Rows of this gateway.
     Gateway(GatewayId),
+    /// A one-shot sync was asked for.
+    Sync,
     /// Anything: hints may have been lost, or the change could not be pinned to a gateway.
     Everything,
 }

@@ -1,7 +1,8 @@
 //! Postgres: desired state in, status out, leases, notifications, migrations.
 //!
 //! Other rooms know this one by its traits: [`Store`] (rows and records), [`LeaseStore`] (who may write), [`HintSource`]
-//! (what may have changed), [`CheckInStore`] (heartbeats of agents) and [`RequestStore`] (what people ask for). [`PgStore`] is the real thing; `MemoryStore` has the same behaviour without a database, for
+//! (what may have changed), [`CheckInStore`] (heartbeats of agents), [`RequestStore`] (what people ask for) and [`SyncStore`]
+//! (one-shot syncs). [`PgStore`] is the real thing; `MemoryStore` has the same behaviour without a database, for
 //! tests under a paused clock. One list of behavioural tests runs over both.
 //!
 //! What is ours lives in the schema `openclaw_controller`. Of the tables that belong to the other program, only projections
@@ -17,6 +18,7 @@ mod memory;
 mod pg;
 mod record;
 mod request;
+mod sync;
 
 pub use api::Store;
 pub use checkin::{CheckInStore, CheckedIn};
@@ -30,6 +32,7 @@ pub use record::{
     AgentStatusWrite, Candidate, GatewayStatusWrite, OrphanGateway, Placement, RecordedEvent, TokenState, VerifiedPair,
 };
 pub use request::{AgentSelector, RequestStore, Requested, RotationProgress};
+pub use sync::{SyncProgress, SyncStore};
 
 /// The schema that holds everything of ours.
 pub const SCHEMA: &str = "openclaw_controller";

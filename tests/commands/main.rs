@@ -8,6 +8,7 @@ mod rotate;
 mod shown;
 #[path = "../support/mod.rs"]
 mod support;
+mod sync;
 mod usage;
 mod watched;
 

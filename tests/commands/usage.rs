@@ -17,6 +17,7 @@ async fn the_help_of_every_command_teaches() {
         "diff",
         "get",
         "rotate-token",
+        "sync",
         "demo",
         "DATABASE_URL",
         "Examples:",
@@ -47,6 +48,19 @@ async fn the_help_of_every_command_teaches() {
                 "--board",
                 "--all",
                 "ten minutes",
+            ],
+        ),
+        (
+            "sync",
+            &[
+                "Examples:",
+                "Exit codes: 0",
+                "--rotate-tokens",
+                "--include-main",
+                "--timeout",
+                "[default: 10m]",
+                "Only used where no controller runs",
+                "--templates-dir",
             ],
         ),
         ("demo", &["Examples:", "--gateway"]),
@@ -119,6 +133,7 @@ async fn a_database_that_is_not_named_not_there_or_not_migrated_is_told_without_
         &["diff"] as &[_],
         &["get", "agents"],
         &["rotate-token", "--all"],
+        &["sync", "--gateway", "6d2f0c1e-0000-4000-8000-000000000001"],
         &["migrate"],
     ] {
         let migrates = arguments == ["migrate"];

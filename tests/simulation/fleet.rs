@@ -210,6 +210,15 @@ impl World {
 
     /// Starts a replica; its jitter depends on the seed and on how many were started before.
     pub(crate) fn start(&mut self, seed: u64) -> Replica {
+        self.start_on(None, seed)
+    }
+
+    /// Starts a process that is there for the one-shot syncs of one gateway only.
+    pub(crate) fn start_only(&mut self, gateway: GatewayId, seed: u64) -> Replica {
+        self.start_on(Some(gateway), seed)
+    }
+
+    fn start_on(&mut self, only: Option<GatewayId>, seed: u64) -> Replica {
         self.replicas += 1;
         let seed = seed.wrapping_mul(1000).wrapping_add(self.replicas);
         let registry = Registry::new();
@@ -242,7 +251,7 @@ impl World {
             async move {
                 let work = move |tenure| {
                     let fleet = Arc::clone(&fleet);
-                    async move { fleet.work(tenure, fleet.store.listen(), seed, |_| {}).await }
+                    async move { fleet.work_on(only, tenure, fleet.store.listen(), seed, |_| {}).await }
                 };
                 ownership.run(&store, work, stop).await;
             }

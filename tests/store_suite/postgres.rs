@@ -254,7 +254,8 @@ impl World for Postgres {
 
     async fn pass(&self, time: Duration) {
         self.run(&format!(
-            "UPDATE openclaw_controller.retired_tokens SET until = until - interval '{} s'",
+            "UPDATE openclaw_controller.retired_tokens SET until = until - interval '{0} s';
+             UPDATE openclaw_controller.sync_requests SET requested_at = requested_at - interval '{0} s'",
             time.as_secs()
         ))
         .await;
@@ -307,6 +308,8 @@ impl World for Postgres {
             "openclaw_controller.token_mismatches",
             "openclaw_controller.retired_tokens",
             "openclaw_controller.agent_requests",
+            "openclaw_controller.sync_requests",
+            "openclaw_controller.sync_agents",
             "openclaw_controller.events",
         ] {
             mark += &self

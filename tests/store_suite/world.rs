@@ -28,7 +28,7 @@ pub(crate) trait World: Sync {
     /// With all boards and agents on it.
     fn delete_gateway(&self, id: GatewayId) -> impl Future<Output = ()>;
     fn agent_row(&self, id: AgentId) -> impl Future<Output = AgentRow>;
-    /// Lets time pass, for tokens that were retired.
+    /// Lets time pass, for tokens that were retired and syncs that were asked for.
     fn pass(&self, time: Duration) -> impl Future<Output = ()>;
     /// How many retired tokens are remembered.
     fn retired(&self) -> impl Future<Output = usize>;

@@ -60,6 +60,13 @@ impl MemoryStore {
             .retain(|sender| sender.send(hint).is_ok());
     }
 
+    /// Tells the listeners that a sync was asked for.
+    pub(super) fn hint_sync(&self) {
+        if !self.inner.subscribers.list().lossy {
+            self.send_hint(Hint::Sync);
+        }
+    }
+
     /// Swallows all hints silently from now on, or no longer: only resyncs find changes then.
     pub fn lose_hints(&self, lossy: bool) {
         self.inner.subscribers.list().lossy = lossy;

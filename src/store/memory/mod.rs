@@ -10,6 +10,7 @@ mod lease;
 mod request;
 mod state;
 mod store;
+mod sync;
 mod wakes;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,12 +1,13 @@
 //! What the tables hold.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::model::{
-    AgentId, AgentRecord, AgentRow, Board, BoardId, GatewayId, GatewayRecord, GatewayRow, GatewaySnapshot, User,
+    AgentId, AgentRecord, AgentRow, Board, BoardId, GatewayId, GatewayRecord, GatewayRow, GatewaySnapshot, SyncRequest,
+    SyncResult, SyncedAgent, User,
 };
 use crate::store::{Candidate, Fence, OrphanGateway, RecordedEvent, VerifiedPair, WakeColumns};
 
@@ -38,6 +39,36 @@ pub(super) struct State {
     /// Oldest sighting first.
     pub(super) events: Vec<RecordedEvent>,
     pub(super) leases: HashMap<String, Lease>,
+    /// For whom a gateway's files are rendered, where somebody said so.
+    pub(super) rendered_for: HashMap<GatewayId, User>,
+    /// How many syncs were ever asked for.
+    pub(super) syncs_ever: u128,
+    /// One-shot syncs, oldest first.
+    pub(super) syncs: Vec<Sync>,
+}
+
+/// A one-shot sync, and what is done of it.
+#[derive(Clone)]
+pub(super) struct Sync {
+    pub(super) request: SyncRequest,
+    pub(super) started: bool,
+    pub(super) agents: Option<usize>,
+    pub(super) resets: BTreeSet<AgentId>,
+    pub(super) done: BTreeMap<AgentId, SyncedAgent>,
+    pub(super) result: Option<SyncResult>,
+}
+
+impl Sync {
+    pub(super) fn new(request: SyncRequest) -> Self {
+        Self {
+            request,
+            started: false,
+            agents: None,
+            resets: BTreeSet::new(),
+            done: BTreeMap::new(),
+            result: None,
+        }
+    }
 }
 
 /// A record, and the gateway that the rows last said.
@@ -100,7 +131,11 @@ impl State {
             .collect();
         GatewaySnapshot {
             gateway: gateway.clone(),
-            owner: self.owners.get(&gateway.organization_id).cloned(),
+            owner: self
+                .rendered_for
+                .get(&id)
+                .or_else(|| self.owners.get(&gateway.organization_id))
+                .cloned(),
             boards,
             agents,
             record: self.gateway_records.get(&id).cloned().unwrap_or_default(),

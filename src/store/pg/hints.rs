@@ -26,6 +26,9 @@ const RETRY_LAST: Duration = Duration::from_secs(10);
 /// Payloads with this prefix are probes.
 const PROBE: &str = "probe:";
 
+/// Payloads with this prefix tell of a request for a sync.
+const SYNC: &str = "sync:";
+
 /// Whether notifications arrive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenerState {
@@ -231,6 +234,9 @@ fn parse(payload: &str) -> Option<Hint> {
     if payload.starts_with(PROBE) {
         return None;
     }
+    if payload.starts_with(SYNC) {
+        return Some(Hint::Sync);
+    }
     Some(Uuid::try_parse(payload).map_or(Hint::Everything, |id| Hint::Gateway(GatewayId(id))))
 }
 
@@ -245,5 +251,6 @@ mod tests {
         assert_eq!(parse("*"), Some(Hint::Everything));
         assert_eq!(parse("of a later version"), Some(Hint::Everything));
         assert_eq!(parse("probe:x"), None);
+        assert_eq!(parse(&format!("sync:{id}")), Some(Hint::Sync));
     }
 }

@@ -14,6 +14,7 @@ mod request;
 mod rows;
 mod status;
 mod store;
+mod sync;
 mod tokens;
 mod wakes;
 

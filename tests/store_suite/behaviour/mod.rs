@@ -19,6 +19,7 @@ mod leases;
 mod records;
 mod rotations;
 mod rows;
+mod syncs;
 mod tokens;
 mod wakes;
 
@@ -26,6 +27,7 @@ use self::leases::*;
 use self::records::*;
 use self::rotations::*;
 use self::rows::*;
+use self::syncs::*;
 use self::tokens::*;
 use self::wakes::*;
 
@@ -70,6 +72,13 @@ every_store!(
     a_baseline_is_recorded_without_a_word_in_the_row,
     a_forgotten_placement_keeps_the_wakes_counter_only,
     a_hint_comes_for_a_check_in_that_is_awaited_only,
+    a_sync_is_asked_for_found_and_answered,
+    a_session_is_noted_to_be_reset_once_per_request,
+    a_syncs_new_tokens_are_asked_for_once_and_give_way_to_newer_requests,
+    a_user_who_is_named_is_rendered_for_from_then_on,
+    a_request_is_withdrawn_unless_it_is_answered,
+    a_sync_is_removed_a_day_after_it_was_asked_for,
+    nobody_carries_out_a_sync_without_the_lease,
 );
 
 const NEVER: &str = "nothing was to be written";
