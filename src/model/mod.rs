@@ -7,6 +7,7 @@ mod desired;
 mod dialect;
 mod file;
 mod identity;
+mod leftover;
 mod observed;
 mod record;
 mod step;
@@ -17,7 +18,8 @@ pub use desired::{AgentRequests, AgentRow, Board, GatewayRow, GatewaySnapshot, J
 pub use dialect::{Dialect, Effect, RosterShape, Visibility};
 pub use file::{FileName, TOKEN_SENTINEL, break_sentinel};
 pub use identity::{AgentId, AgentRole, BoardId, GatewayAgentId, GatewayId, session_key, slug, workspace_path};
-pub use observed::{FileContent, FileStat, ObservedConfig, RosterEntry};
+pub use leftover::{Leftover, LeftoverReason, Traces};
+pub use observed::{ConfigSizes, EntrySize, FileContent, FileStat, ObservedConfig, RosterEntry};
 pub use record::{AgentRecord, Event, EventKind, GatewayRecord, ObjectRef};
-pub use step::{AgentPlan, ConfigChange, ConfigStep, FileStep, FileWrite, GatewayPlan};
+pub use step::{AgentPlan, ConfigChange, ConfigStep, CreationStep, FileStep, FileWrite, GatewayPlan, RemovalStep};
 pub use wake::{Wake, WakeRecord, WakeState};

@@ -40,6 +40,13 @@ impl<S: Store, C: Connector> Reconciler for AgentReconciler<S, C> {
         let Some((gateway, agent)) = world.cache.agent(*key) else {
             return Ok(Action::Done);
         };
+        if agent.excluded == Some(Excluded::Deleting) {
+            world.metrics.convergence.forget(ObjectRef::Agent(*key));
+            return world.converge_removal(&gateway, &agent).await;
+        }
+        if let Some(memory) = world.state().agents.get_mut(key) {
+            memory.removed = false;
+        }
         if let Some(excluded) = agent.excluded {
             world.metrics.convergence.forget(ObjectRef::Agent(*key));
             world.report_agent(&agent, excluded_report(excluded)).await?;

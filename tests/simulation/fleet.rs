@@ -53,6 +53,8 @@ pub(crate) struct World {
     pub(crate) tokens: TokenPolicy,
     /// Whether the controllers wake agents.
     pub(crate) wake: bool,
+    /// Whether the controllers remove what no row explains.
+    pub(crate) prune: bool,
     connector: Arc<SimConnector>,
     replicas: u64,
     ids: u128,
@@ -78,6 +80,7 @@ impl World {
             withhold: false,
             tokens: TokenPolicy::default(),
             wake: false,
+            prune: false,
             connector: Arc::new(SimConnector::default()),
             replicas: 0,
             ids: 0,
@@ -228,6 +231,7 @@ impl World {
                 tokens: self.tokens,
                 resync_interval: RESYNC,
                 wake: self.wake,
+                prune: self.prune,
             },
             workers: Workers::default(),
             clock: Arc::new(move || clock.now()),

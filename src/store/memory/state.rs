@@ -6,7 +6,8 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::model::{
-    AgentId, AgentRecord, AgentRow, Board, BoardId, GatewayId, GatewayRecord, GatewayRow, GatewaySnapshot, User,
+    AgentId, AgentRecord, AgentRow, Board, BoardId, GatewayAgentId, GatewayId, GatewayRecord, GatewayRow,
+    GatewaySnapshot, Leftover, User,
 };
 use crate::store::{Candidate, Fence, OrphanGateway, RecordedEvent, VerifiedPair, WakeColumns};
 
@@ -38,6 +39,10 @@ pub(super) struct State {
     /// Oldest sighting first.
     pub(super) events: Vec<RecordedEvent>,
     pub(super) leases: HashMap<String, Lease>,
+    /// By gateway and by the id there.
+    pub(super) leftovers: BTreeMap<(GatewayId, GatewayAgentId), Leftover>,
+    /// Whether the gateway has answered.
+    pub(super) removed: BTreeMap<(GatewayId, GatewayAgentId), bool>,
 }
 
 /// A record, and the gateway that the rows last said.
