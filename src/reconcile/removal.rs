@@ -341,6 +341,10 @@ impl<S: Store, C: Connector> World<S, C> {
         self.state().parked.insert(id);
         let session = self.sessions.get(gateway.id());
         let gone = session.and_then(|session| session.is_without(&agent.removes, &gateway.roster_digest));
+        if gone.is_none() && self.is_told(agent) {
+            // What was last seen is true until something else is seen.
+            return Ok(Action::Done);
+        }
         let complete = gone == Some(true);
         let known = self.state().agents.get(&id).is_some_and(|memory| memory.removed);
         if complete && (!known || agent.row.token_hash.is_some()) {
@@ -370,6 +374,19 @@ impl<S: Store, C: Connector> World<S, C> {
         };
         self.report_agent(agent, report).await?;
         Ok(Action::Done)
+    }
+}
+
+impl<S, C> World<S, C> {
+    /// Whether the agent's conditions speak of its removal already.
+    fn is_told(&self, agent: &AgentSpec) -> bool {
+        let state = self.state();
+        let memory = state.agents.get(&agent.row.id);
+        let conditions = memory.and_then(|memory| memory.conditions.as_ref());
+        conditions
+            .unwrap_or(&agent.record.conditions)
+            .get(ConditionType::Deleted)
+            .is_some_and(|deleted| deleted.observed_generation == agent.generation)
     }
 }
 
