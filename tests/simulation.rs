@@ -21,8 +21,12 @@ mod edits;
 mod faults;
 #[path = "simulation/fleet.rs"]
 mod fleet;
+#[path = "simulation/leftovers.rs"]
+mod leftovers;
 #[path = "simulation/promise.rs"]
 mod promise;
+#[path = "simulation/removal.rs"]
+mod removal;
 #[path = "simulation/rotation.rs"]
 mod rotation;
 #[path = "simulation/runner.rs"]

@@ -278,7 +278,9 @@ impl<S: Store, C: Connector> World<S, C> {
         let (mut forgotten, mut adopted) = (Vec::new(), Vec::new());
         for leftover in &traces.leftovers {
             let there = config.entry(&leftover.id).is_some();
-            if let Some(agent) = explained_by(spec, &leftover.id) {
+            // A row that has moved on since these were loaded explains nothing: another gateway's look has just said so.
+            let explaining = explained_by(spec, &leftover.id).filter(|agent| self.is_at_home(spec, agent));
+            if let Some(agent) = explaining {
                 if there && agent.excluded != Some(Excluded::Deleting) {
                     adopted.push((agent.row.id, leftover.id.clone()));
                 }
@@ -378,6 +380,12 @@ impl<S: Store, C: Connector> World<S, C> {
 }
 
 impl<S, C> World<S, C> {
+    /// Whether the rows as they were last loaded, of whichever gateway, still give this one the agent.
+    fn is_at_home(&self, spec: &GatewaySpec, agent: &AgentSpec) -> bool {
+        let home = self.cache.agent(agent.row.id);
+        home.is_some_and(|(gateway, _)| gateway.id() == spec.id())
+    }
+
     /// Whether the agent's conditions speak of its removal already.
     fn is_told(&self, agent: &AgentSpec) -> bool {
         let state = self.state();

@@ -307,6 +307,8 @@ impl World for Postgres {
             "openclaw_controller.token_mismatches",
             "openclaw_controller.retired_tokens",
             "openclaw_controller.agent_requests",
+            "openclaw_controller.leftovers",
+            "openclaw_controller.removed_agents",
             "openclaw_controller.events",
         ] {
             mark += &self

@@ -64,9 +64,11 @@ const BEGIN: &str = "
             OR (i.agent IS NULL AND EXISTS (SELECT FROM openclaw_controller.leftovers l
                                              WHERE l.gateway_id = $1 AND l.gateway_agent_id = i.name))),
     begun AS (
-        INSERT INTO openclaw_controller.removed_agents AS r (gateway_id, gateway_agent_id)
+        INSERT INTO openclaw_controller.removed_agents (gateway_id, gateway_agent_id)
         SELECT $1, name FROM wanted
-        ON CONFLICT (gateway_id, gateway_agent_id) DO UPDATE SET done = false WHERE r.done)
+         WHERE NOT EXISTS (SELECT FROM openclaw_controller.removed_agents r
+                            WHERE r.gateway_id = $1 AND r.gateway_agent_id = wanted.name AND NOT r.done)
+        ON CONFLICT (gateway_id, gateway_agent_id) DO UPDATE SET done = false)
     SELECT name FROM wanted";
 
 fn names(ids: &[GatewayAgentId]) -> Vec<&str> {
