@@ -16,6 +16,8 @@ mod binary;
 mod fixture;
 #[path = "converge_real/operator.rs"]
 mod operator;
+#[path = "converge_real/removal.rs"]
+mod removal;
 #[path = "converge_real/rotate_all.rs"]
 mod rotate_all;
 #[path = "converge_real/rotation.rs"]
@@ -42,6 +44,12 @@ macro_rules! on_real_gateways {
             async fn every_agent_gets_a_new_token_when_asked_to_and_the_old_one_is_in_no_file() {
                 let _turn = crate::ONE_AT_A_TIME.lock().await;
                 crate::rotate_all::tell($version, crate::fixture::Shape::$shape).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn an_agent_that_is_to_go_goes_with_its_files_and_the_others_stay_as_they_are() {
+                let _turn = crate::ONE_AT_A_TIME.lock().await;
+                crate::removal::tell($version, crate::fixture::Shape::$shape).await;
             }
         })*
     };
