@@ -127,6 +127,14 @@ pub struct DesiredArgs {
     /// What is wanted of agents' tokens.
     #[command(flatten)]
     pub tokens: TokenArgs,
+
+    /// Remove agents, with their files, that this controller made and that no row explains any more: their rows were deleted, or
+    /// say another gateway or another role.
+    ///
+    /// Without it they are only told of, in events and in the gateway's condition Leftovers. Agents that were there before this
+    /// controller are never removed, unless their own rows ask for it.
+    #[arg(long, env = "OPENCLAW_CONTROLLER_PRUNE")]
+    pub prune: bool,
 }
 
 /// What is wanted of agents' tokens.

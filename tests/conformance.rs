@@ -105,6 +105,8 @@ conformance! {
     }
     alone {
         agents::an_agent_is_removed_with_its_files,
+        agents::agents_are_removed_one_right_after_the_other_with_their_sessions,
+        agents::an_entry_may_lose_all_but_its_place_before_it_is_removed,
         agents::a_created_agent_has_a_workspace_with_files,
         agents::a_config_that_would_lose_half_its_size_is_not_written,
         agents::a_removed_agent_is_not_brought_back_by_a_patch_alone,

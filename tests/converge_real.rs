@@ -18,6 +18,8 @@ mod fixture;
 mod operator;
 #[path = "converge_real/pausing.rs"]
 mod pausing;
+#[path = "converge_real/removal.rs"]
+mod removal;
 #[path = "converge_real/rotate_all.rs"]
 mod rotate_all;
 #[path = "converge_real/rotation.rs"]
@@ -52,6 +54,12 @@ macro_rules! on_real_gateways {
             async fn a_sync_updates_every_agent_and_the_next_one_writes_nothing() {
                 let _turn = crate::ONE_AT_A_TIME.lock().await;
                 crate::sync::tell($version, crate::fixture::Shape::$shape).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn an_agent_that_is_to_go_goes_with_its_files_and_the_others_stay_as_they_are() {
+                let _turn = crate::ONE_AT_A_TIME.lock().await;
+                crate::removal::tell($version, crate::fixture::Shape::$shape).await;
             }
         })*
     };

@@ -21,10 +21,14 @@ mod edits;
 mod faults;
 #[path = "simulation/fleet.rs"]
 mod fleet;
+#[path = "simulation/leftovers.rs"]
+mod leftovers;
 #[path = "simulation/promise.rs"]
 mod promise;
 #[path = "simulation/regressions.rs"]
 mod regressions;
+#[path = "simulation/removal.rs"]
+mod removal;
 #[path = "simulation/rotation.rs"]
 mod rotation;
 #[path = "simulation/runner.rs"]

@@ -46,6 +46,7 @@ pub(super) async fn command(args: DiffArgs) -> anyhow::Result<ExitCode> {
     let identity = Arc::new(DeviceIdentity::load_or_create(&args.desired.device_identity()?)?);
     let connector = WebSocketConnector::new(identity, RpcMetrics::unregistered());
     let mut fleet = store.load_fleet().await?;
+    let left = reconcile::left_behind(&fleet);
     if let Some(id) = args.gateway {
         fleet.retain(|snapshot| snapshot.gateway.id.0 == id);
         anyhow::ensure!(
@@ -55,7 +56,7 @@ pub(super) async fn command(args: DiffArgs) -> anyhow::Result<ExitCode> {
     }
     let mut diffs = Vec::new();
     for snapshot in fleet {
-        diffs.push(reconcile::diff(&store, &connector, &templates, &settings, snapshot).await?);
+        diffs.push(reconcile::diff(&store, &connector, &templates, &settings, snapshot, &left).await?);
     }
     match args.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&diffs)?),
@@ -73,7 +74,14 @@ pub(super) async fn command(args: DiffArgs) -> anyhow::Result<ExitCode> {
 /// A gateway's diff for people; empty if there is nothing to say.
 fn text(diff: &GatewayDiff) -> String {
     let mut out = String::new();
-    if !diff.config.is_empty() {
+    for step in &diff.config.creations {
+        let _ = writeln!(
+            out,
+            "  + agent {}, made by the gateway, workspace {}  ({})",
+            step.id, step.workspace, step.why
+        );
+    }
+    if !diff.config.steps.is_empty() {
         let effect = match diff.config.effect() {
             Effect::None => "applied without any effect on what runs",
             Effect::Hot => "applied while the gateway runs",
@@ -94,6 +102,16 @@ fn text(diff: &GatewayDiff) -> String {
                 diff.config.deferred
             );
         }
+    }
+    for step in &diff.config.removals {
+        let _ = writeln!(
+            out,
+            "  - agent {}, with its files and sessions  ({})",
+            step.id, step.why
+        );
+    }
+    if diff.config.removals_deferred > 0 {
+        let _ = writeln!(out, "    ... and {} more after that", diff.config.removals_deferred);
     }
     for warning in &diff.config.warnings {
         let _ = writeln!(out, "  note: {warning}");
@@ -170,6 +188,7 @@ fn config_step(step: &ConfigStep) -> String {
                 .map_or_else(|| "(none)".to_owned(), |from| serde_json::Value::from(from).to_string()),
             serde_json::Value::from(to.clone())
         ),
+        ConfigChange::Lighten { id, keys } => format!("- agent {id}: {}", keys.join(", ")),
         ConfigChange::SetOwnership => "+ agents.ownership \"explicit\"".to_owned(),
         ConfigChange::SetExecHost => "+ tools.exec.host \"gateway\"".to_owned(),
         ConfigChange::SetVisibility { path, key, value } => format!("+ {path}.{key} {value}"),

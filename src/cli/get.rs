@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
-use crate::model::{AgentRole, ConditionStatus, ConditionType, Conditions, GatewayAgentId, GatewaySnapshot};
+use crate::model::{AgentRole, ConditionStatus, ConditionType, Conditions, GatewayAgentId, GatewaySnapshot, Leftover};
 use crate::store::Store;
 
 /// How long after its last heartbeat an agent counts as offline; heartbeats come every ten minutes. Computed here and stored
@@ -43,7 +43,10 @@ pub(super) async fn command(args: GetArgs) -> anyhow::Result<()> {
     let store = super::connect_migrated().await?;
     let fleet = store.load_fleet().await?;
     let items = match args.kind {
-        Kind::Gateways => fleet.iter().map(gateway).collect(),
+        Kind::Gateways => {
+            let leftovers = store.leftovers().await?;
+            fleet.iter().map(|snapshot| gateway(snapshot, &leftovers)).collect()
+        }
         Kind::Boards => fleet.iter().flat_map(boards).collect(),
         Kind::Agents => fleet.iter().flat_map(agents).collect::<Vec<_>>(),
     };
@@ -114,8 +117,9 @@ fn wide(title: &'static str, text: impl std::fmt::Display) -> Cell {
     }
 }
 
-fn gateway(snapshot: &GatewaySnapshot) -> Item {
+fn gateway(snapshot: &GatewaySnapshot, leftovers: &[Leftover]) -> Item {
     let (row, record) = (&snapshot.gateway, &snapshot.record);
+    let left: Vec<_> = leftovers.iter().filter(|leftover| leftover.gateway == row.id).collect();
     let ready = ready(&record.conditions);
     Item {
         cells: vec![
@@ -132,6 +136,7 @@ fn gateway(snapshot: &GatewaySnapshot) -> Item {
                     .protocol
                     .map_or_else(|| "-".to_owned(), |protocol| protocol.to_string()),
             ),
+            wide("LEFTOVERS", left.len()),
             wide("MESSAGE", &ready.message),
         ],
         json: json!({
@@ -140,6 +145,7 @@ fn gateway(snapshot: &GatewaySnapshot) -> Item {
             "name": row.name,
             "url": shown_url(&row.url),
             "agents": snapshot.agents.len(),
+            "leftovers": left,
             "status": {
                 "generation": record.generation,
                 "serverVersion": record.server_version,

@@ -245,6 +245,7 @@ async fn demo_command(args: demo::DemoArguments) -> anyhow::Result<()> {
         async fn run(&self, target: demo::DemoTarget, shutdown: CancellationToken) -> anyhow::Result<()> {
             let args = RunArgs {
                 desired: DesiredArgs {
+                    prune: false,
                     base_url: Some(target.base_url),
                     templates_dir: None,
                     device_identity: Some(target.device_identity),

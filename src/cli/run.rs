@@ -251,6 +251,7 @@ pub(super) fn settings(args: &DesiredArgs, hash: TokenHash, resync: Duration, ex
         tokens: args.tokens.policy(),
         resync_interval: resync,
         wake: false,
+        prune: args.prune,
     }
 }
 

@@ -3,7 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::error::{ErrorClass, GatewayError};
-use crate::model::{GatewayAgentId, ObservedConfig, RosterEntry, RosterShape};
+use super::size;
+use crate::model::{ConfigSizes, GatewayAgentId, ObservedConfig, RosterEntry, RosterShape};
 
 /// What the gateway said of a patch that it took.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,7 +42,9 @@ pub(super) fn observed(payload: &Value) -> Result<ObservedConfig, GatewayError> 
         .flatten()
         .find_map(Value::as_object)
         .ok_or_else(|| GatewayError::protocol("the gateway's config is not an object"))?;
-    observe(config, payload.get("hash").and_then(Value::as_str).map(str::to_owned))
+    let mut observed = observe(config, payload.get("hash").and_then(Value::as_str).map(str::to_owned))?;
+    observed.sizes = size::sizes(payload, config);
+    Ok(observed)
 }
 
 fn issues(payload: &Value) -> Vec<String> {
@@ -83,6 +86,7 @@ fn observe(config: &Map<String, Value>, hash: Option<String>) -> Result<Observed
             .is_some_and(|host| !host.is_null()),
         heartbeat: visibility("heartbeat")?,
         heartbeat_visibility: visibility("heartbeatVisibility")?,
+        sizes: ConfigSizes::default(),
     })
 }
 

@@ -10,7 +10,7 @@ use super::error::{ErrorClass, GatewayError};
 use super::files::{self, SetOutcome};
 use crate::model::{Effect, FileContent, FileName, FileStat, GatewayAgentId, ObservedConfig};
 
-/// How long removing an agent may take: it took 5 s on an idle gateway, and waits for a reload of the whole roster.
+/// How long making or removing an agent may take: removing took 5 s on an idle gateway, and waits for a reload of the whole roster.
 const DELETE_DEADLINE: Duration = Duration::from_mins(2);
 
 /// The agents that a gateway serves: those of its config, or an implied `main`.
@@ -125,6 +125,18 @@ impl Client {
             .and_then(Value::as_str)
             .map(GatewayAgentId::observed);
         Ok(AgentsList { default_id, ids })
+    }
+
+    /// Makes an agent; its name is its id. Where it was removed before, this alone brings it back. Returns the id that the
+    /// gateway gave it.
+    pub async fn agents_create(&self, agent: &GatewayAgentId, workspace: &str) -> Result<GatewayAgentId, GatewayError> {
+        let params = json!({"name": agent.as_str(), "workspace": workspace});
+        let payload = self
+            .call_within("agents.create", &format!("agent {agent}"), params, DELETE_DEADLINE)
+            .await?;
+        let id = payload.get("agentId").and_then(Value::as_str);
+        id.map(GatewayAgentId::observed)
+            .ok_or_else(|| GatewayError::protocol("the gateway names no agent that it made").during("agents.create"))
     }
 
     /// Removes an agent and its files. `false` if it was not there.

@@ -20,6 +20,7 @@ mod methods;
 mod metrics;
 mod probe;
 mod redact;
+mod size;
 mod tls;
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ pub enum ConditionType {
     Compatible,
     /// Gateway: its config holds what the rows say.
     ConfigSynced,
+    /// Gateway: agents that we made are on it, and no row explains them.
+    Leftovers,
     /// Agent: it is in its gateway's roster as desired.
     Registered,
     /// Agent: its managed files hold what the rows and templates say.
@@ -26,6 +28,8 @@ pub enum ConditionType {
     CheckedIn,
     /// Agent: its board is paused.
     Paused,
+    /// Agent: its removal was requested, and the gateway was seen without it.
+    Deleted,
     /// The sum of the others.
     Ready,
 }

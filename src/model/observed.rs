@@ -1,5 +1,7 @@
 //! Observed state, as a gateway tells it.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -35,6 +37,28 @@ pub struct ObservedConfig {
     pub heartbeat: Map<String, Value>,
     /// `channels.defaults.heartbeatVisibility`.
     pub heartbeat_visibility: Map<String, Value>,
+    /// How large the config file and its entries are.
+    #[serde(skip)]
+    pub sizes: ConfigSizes,
+}
+
+/// How large a config file is, as far as its reader can tell: gateways refuse a write that loses half of it at once. What the
+/// default says is that nothing is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfigSizes {
+    /// The whole file in bytes.
+    pub file: usize,
+    /// Each entry of the roster.
+    pub entries: BTreeMap<GatewayAgentId, EntrySize>,
+}
+
+/// How much of a config file is one entry of the roster, in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EntrySize {
+    /// All of it.
+    pub total: usize,
+    /// Each of its keys.
+    pub keys: BTreeMap<String, usize>,
 }
 
 impl ObservedConfig {

@@ -47,6 +47,14 @@ pub enum ConfigChange {
         /// The heartbeat desired.
         to: Map<String, Value>,
     },
+    /// Take something out of the entry of an agent that is to be removed: the gateway refuses a write that loses half of its
+    /// config at once, and the whole entry would be more than that.
+    Lighten {
+        /// Its id.
+        id: GatewayAgentId,
+        /// The keys that go, and those of which a part goes.
+        keys: Vec<String>,
+    },
     /// Say that every agent's channels are its own: needed where the roster has more than one agent.
     SetOwnership,
     /// Set `tools.exec.host`, which is missing.
@@ -74,15 +82,45 @@ pub struct ConfigStep {
     pub effect: Effect,
 }
 
-/// All that has to change in one gateway's config, as one patch.
+/// An agent that the gateway has to make itself: it was removed there before, and is not brought back by a patch alone.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CreationStep {
+    /// Its id, which is also the name under which it is made; the next patch gives it its own.
+    pub id: GatewayAgentId,
+    /// Its workspace directory.
+    pub workspace: String,
+    /// Why, in a few words.
+    pub why: String,
+}
+
+/// An agent to remove, with its files and sessions.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RemovalStep {
+    /// Its id.
+    pub id: GatewayAgentId,
+    /// Why, in a few words.
+    pub why: String,
+    /// What it does to the gateway.
+    pub effect: Effect,
+}
+
+/// All that has to change in one gateway's config: agents to be made, one patch, agents to be removed, in this order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct GatewayPlan {
+    /// Agents that the gateway has to make itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub creations: Vec<CreationStep>,
     /// The steps, in the order in which they are printed; all of them go in one patch.
     pub steps: Vec<ConfigStep>,
     /// The JSON merge patch that carries out the steps; `None` if there are none.
     pub patch: Option<Value>,
     /// How many agents were left for the next patch because this one is full.
     pub deferred: usize,
+    /// Agents to remove, one by one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub removals: Vec<RemovalStep>,
+    /// How many more are to be removed after these.
+    pub removals_deferred: usize,
     /// What could not be planned, and why: told in a condition; the rest goes on.
     pub warnings: Vec<String>,
 }
@@ -90,7 +128,7 @@ pub struct GatewayPlan {
 impl GatewayPlan {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.steps.is_empty()
+        self.steps.is_empty() && self.creations.is_empty() && self.removals.is_empty()
     }
 
     /// The effect of the whole patch: that of its most disturbing step.

@@ -1,12 +1,20 @@
 //! Planning a gateway's config: the roster, heartbeats, the tool host and the visibility of heartbeats, as one patch.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
-use crate::model::{ConfigChange, ConfigStep, Dialect, GatewayAgentId, GatewayPlan, ObservedConfig, RosterShape};
+use super::removal::{RemovalGoal, plan_removals};
+use crate::model::{
+    ConfigChange, ConfigStep, CreationStep, Dialect, GatewayAgentId, GatewayPlan, ObservedConfig, RosterShape,
+};
 
 /// How many agents one patch adds at most. The cost of a patch grows with the whole roster (measured on 2026.9.6: 100 new
 /// agents 20 s, 300 in one patch 178 s, the same 300 as three patches of 100 151 s).
 pub const MAX_NEW_AGENTS_PER_PATCH: usize = 100;
+
+/// How many agents a gateway is asked to make itself before the config is looked at again: each takes 1.5 s on 2026.9.6.
+const MAX_CREATIONS_AT_ONCE: usize = 4;
 
 /// The agent that a gateway has while its config lists none. Listing any other agent without it would make that one the
 /// gateway's default (measured on 2026.4.29).
@@ -33,21 +41,36 @@ pub struct RosterGoal {
 pub struct GatewayGoal {
     /// The agents, oldest first.
     pub roster: Vec<RosterGoal>,
+    /// Agents that should not be there. None of them is in `roster`.
+    pub removals: Vec<RemovalGoal>,
+    /// Agents that were removed from this gateway before.
+    pub removed: BTreeSet<GatewayAgentId>,
 }
 
-/// Plans the one patch that takes a gateway's config towards the goal. Agents that no goal names, and every key that is not
-/// ours, are left as they are; a gateway without any agent of ours is not touched at all.
+/// Plans the one patch that takes a gateway's config towards the goal, and the agents to be made before and removed after it.
+/// Agents that no goal names, and every key that is not ours, are left as they are; a gateway without any agent of ours is not
+/// touched at all.
 pub fn plan_gateway(goal: &GatewayGoal, observed: &ObservedConfig, dialect: &Dialect) -> GatewayPlan {
     let mut plan = GatewayPlan::default();
-    if goal.roster.is_empty() {
-        return plan;
-    }
     let shape = observed.shape.unwrap_or(dialect.roster);
     let mut entries: Vec<(GatewayAgentId, Map<String, Value>)> = Vec::new();
     let mut added = 0;
     for want in &goal.roster {
         match observed.entry(&want.id) {
             Some(_) => {}
+            // These gateways remember whom they removed, and take them back by a call of its own only.
+            None if shape == RosterShape::Entries && goal.removed.contains(&want.id) => {
+                if plan.creations.len() == MAX_CREATIONS_AT_ONCE {
+                    plan.deferred += 1;
+                } else {
+                    plan.creations.push(CreationStep {
+                        id: want.id.clone(),
+                        workspace: want.workspace.clone(),
+                        why: "not in the roster, and was removed from this gateway before".into(),
+                    });
+                }
+                continue;
+            }
             None if added == MAX_NEW_AGENTS_PER_PATCH => {
                 plan.deferred += 1;
                 continue;
@@ -59,6 +82,7 @@ pub fn plan_gateway(goal: &GatewayGoal, observed: &ObservedConfig, dialect: &Dia
             entries.push((want.id.clone(), fields));
         }
     }
+    entries.extend(plan_removals(&mut plan, goal, observed, dialect));
     let mut patch = Map::new();
     if !entries.is_empty() {
         patch.insert(
@@ -66,7 +90,8 @@ pub fn plan_gateway(goal: &GatewayGoal, observed: &ObservedConfig, dialect: &Dia
             roster_patch(&mut plan, shape, entries, added, observed, dialect),
         );
     }
-    if !observed.has_exec_host {
+    let has_agents = !goal.roster.is_empty();
+    if has_agents && !observed.has_exec_host {
         patch.insert("tools".into(), json!({"exec": {"host": "gateway"}}));
         plan.steps.push(ConfigStep {
             change: ConfigChange::SetExecHost,
@@ -74,7 +99,7 @@ pub fn plan_gateway(goal: &GatewayGoal, observed: &ObservedConfig, dialect: &Dia
             effect: dialect.tools_effect,
         });
     }
-    if let Some(visibility) = plan_visibility(&mut plan, observed, dialect) {
+    if has_agents && let Some(visibility) = plan_visibility(&mut plan, observed, dialect) {
         patch.insert("channels".into(), visibility);
     }
     if !plan.steps.is_empty() {
@@ -233,7 +258,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::model::{AgentId, AgentRole, BoardId, Effect, GatewayId, RosterEntry, Visibility};
+    use crate::model::{AgentId, AgentRole, BoardId, ConfigSizes, Effect, GatewayId, RosterEntry, Visibility};
 
     fn dialect(roster: RosterShape) -> Dialect {
         Dialect {
@@ -279,6 +304,14 @@ mod tests {
             has_exec_host: false,
             heartbeat: Map::new(),
             heartbeat_visibility: Map::new(),
+            sizes: ConfigSizes::default(),
+        }
+    }
+
+    fn only(roster: Vec<RosterGoal>) -> GatewayGoal {
+        GatewayGoal {
+            roster,
+            ..GatewayGoal::default()
         }
     }
 
@@ -307,6 +340,7 @@ mod tests {
                 ConfigChange::SetHeartbeat { id, to, .. } => {
                     after.roster.iter_mut().find(|e| e.id == *id).unwrap().heartbeat = Some(to.clone());
                 }
+                ConfigChange::Lighten { .. } => panic!("nothing is to be removed"),
                 ConfigChange::SetOwnership => after.ownership = Some("explicit".into()),
                 ConfigChange::SetExecHost => after.has_exec_host = true,
                 ConfigChange::SetVisibility { key, value, .. } => {
@@ -325,9 +359,7 @@ mod tests {
     fn a_cold_start_is_one_patch_and_planning_again_is_empty() {
         for shape in [RosterShape::List, RosterShape::Entries] {
             let dialect = dialect(shape);
-            let goal = GatewayGoal {
-                roster: (1..=3).map(goal).collect(),
-            };
+            let goal = only((1..=3).map(goal).collect());
             let observed = empty(None);
             let plan = plan_gateway(&goal, &observed, &dialect);
             assert!(plan.patch.is_some());
@@ -340,7 +372,7 @@ mod tests {
     #[test]
     fn the_first_agents_of_a_list_do_not_replace_the_implicit_default() {
         let plan = plan_gateway(
-            &GatewayGoal { roster: vec![goal(1)] },
+            &only(vec![goal(1)]),
             &empty(Some(RosterShape::List)),
             &dialect(RosterShape::List),
         );
@@ -352,7 +384,7 @@ mod tests {
     #[test]
     fn entries_get_explicit_ownership_only_where_none_is_set() {
         let dialect = dialect(RosterShape::Entries);
-        let goal = GatewayGoal { roster: vec![goal(1)] };
+        let goal = only(vec![goal(1)]);
         let mut observed = empty(Some(RosterShape::Entries));
         let plan = plan_gateway(&goal, &observed, &dialect);
         assert_eq!(plan.patch.unwrap()["agents"]["ownership"], "explicit");
@@ -367,9 +399,7 @@ mod tests {
         let mut observed = empty(None);
         observed.has_exec_host = true;
         observed.heartbeat.insert("showOk".into(), true.into());
-        let patch = plan_gateway(&GatewayGoal { roster: vec![goal(1)] }, &observed, &dialect)
-            .patch
-            .unwrap();
+        let patch = plan_gateway(&only(vec![goal(1)]), &observed, &dialect).patch.unwrap();
         assert_eq!(patch.get("tools"), None);
         assert_eq!(
             patch["channels"],
@@ -380,7 +410,7 @@ mod tests {
     #[test]
     fn only_the_fields_that_differ_are_written_and_foreign_heartbeat_keys_go() {
         let dialect = dialect(RosterShape::List);
-        let want = GatewayGoal { roster: vec![goal(1)] };
+        let want = only(vec![goal(1)]);
         let mut observed = apply(&empty(None), &plan_gateway(&want, &empty(None), &dialect), &dialect);
         let entry = &mut observed.roster[0];
         entry.heartbeat = json!({"every": "1h", "target": "last", "model": "x"})
@@ -398,9 +428,7 @@ mod tests {
 
     #[test]
     fn a_patch_adds_at_most_a_hundred_agents_and_says_how_many_are_left() {
-        let goal = GatewayGoal {
-            roster: (1..=250).map(goal).collect(),
-        };
+        let goal = only((1..=250).map(goal).collect());
         let plan = plan_gateway(&goal, &empty(None), &dialect(RosterShape::Entries));
         assert_eq!(plan.deferred, 150);
         assert_eq!(plan.patch.unwrap()["agents"]["entries"].as_object().unwrap().len(), 100);
@@ -417,17 +445,11 @@ mod tests {
         let mut want = goal(1);
         let mut observed = apply(
             &empty(None),
-            &plan_gateway(
-                &GatewayGoal {
-                    roster: vec![want.clone()],
-                },
-                &empty(None),
-                &dialect,
-            ),
+            &plan_gateway(&only(vec![want.clone()]), &empty(None), &dialect),
             &dialect,
         );
         observed.roster[0].heartbeat = json!({"every": "1h"}).as_object().cloned();
         want.heartbeat = None;
-        assert!(plan_gateway(&GatewayGoal { roster: vec![want] }, &observed, &dialect).is_empty());
+        assert!(plan_gateway(&only(vec![want]), &observed, &dialect).is_empty());
     }
 }

@@ -63,6 +63,13 @@ impl<S: Store, C: Connector> AgentReconciler<S, C> {
             tell(order, Look::Gone);
             return Ok(Action::Done);
         };
+        if agent.excluded == Some(Excluded::Deleting) {
+            world.metrics.convergence.forget(ObjectRef::Agent(*key));
+            return world.converge_removal(&gateway, &agent).await;
+        }
+        if let Some(memory) = world.state().agents.get_mut(key) {
+            memory.removed = false;
+        }
         if let Some(excluded) = agent.excluded {
             tell(order, Look::Excluded(excluded));
             world.metrics.convergence.forget(ObjectRef::Agent(*key));

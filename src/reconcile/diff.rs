@@ -10,10 +10,12 @@ use super::rotation::Due;
 use super::session::Session;
 use super::spec::{self, AgentSpec, Excluded, GatewaySpec};
 use super::world::Settings;
-use super::{agent, goal, tokens};
+use super::{agent, goal, removal, tokens};
 use crate::gateway::{Connector, GatewayError, Target, probe};
-use crate::model::{AgentId, AgentPlan, FileName, GatewayId, GatewayPlan, GatewaySnapshot};
-use crate::plan::{AgentGoal, FilePolicy, ObservedFile, ObservedFiles, plan_agent, plan_gateway};
+use crate::model::{
+    AgentId, AgentPlan, FileName, GatewayAgentId, GatewayId, GatewayPlan, GatewaySnapshot, Leftover, LeftoverReason,
+};
+use crate::plan::{AgentGoal, FilePolicy, ObservedFile, ObservedFiles, Refused, plan_agent, plan_gateway};
 use crate::render::TemplateSet;
 use crate::store::{Store, StoreError};
 
@@ -24,7 +26,7 @@ pub struct GatewayDiff {
     pub gateway: GatewayId,
     /// Its display name.
     pub name: String,
-    /// The config steps, as one patch.
+    /// The agents that would be made, the config steps, as one patch, and the agents that would be removed.
     pub config: GatewayPlan,
     /// The agents for which anything would be written or said.
     pub agents: Vec<AgentDiff>,
@@ -82,13 +84,20 @@ impl AgentDiff {
     }
 }
 
-/// Finds what would change on a gateway now.
+/// The agents that a controller would find left on gateways as soon as it looked at these rows: by gateway and id.
+pub fn left_behind(fleet: &[GatewaySnapshot]) -> Vec<(GatewayId, GatewayAgentId)> {
+    let specs = fleet.iter().map(|snapshot| spec::derive(snapshot.clone(), "", 0));
+    specs.flat_map(|spec| removal::about_to_be_left(&spec)).collect()
+}
+
+/// Finds what would change on a gateway now. `left`: what is [`left_behind`] in the whole fleet.
 pub async fn diff<S: Store, C: Connector>(
     store: &S,
     connector: &C,
     templates: &TemplateSet,
     settings: &Settings,
     snapshot: GatewaySnapshot,
+    left: &[(GatewayId, GatewayAgentId)],
 ) -> Result<GatewayDiff, StoreError> {
     let spec = spec::derive(snapshot, templates.digest(), 0);
     let mut diff = GatewayDiff {
@@ -119,7 +128,21 @@ pub async fn diff<S: Store, C: Connector>(
             return Ok(diff);
         }
     };
-    let goal = goal::gateway(&spec, &session.dialect, &std::collections::HashMap::new());
+    let mut goal = goal::gateway(&spec, &session.dialect, &std::collections::HashMap::new());
+    let mut traces = store.traces(spec.id()).await?;
+    traces.leftovers.extend(
+        left.iter()
+            .filter(|(gateway, _)| *gateway == spec.id())
+            .map(|(gateway, id)| Leftover {
+                gateway: *gateway,
+                id: id.clone(),
+                agent: AgentId(uuid::Uuid::nil()),
+                since: chrono::Utc::now(),
+                reason: LeftoverReason::RowDeleted,
+            }),
+    );
+    goal.gateway.removals = removal::removals(&spec, &traces, settings.prune, |_| Refused::No);
+    goal.gateway.removed = traces.removed.into_keys().collect();
     diff.config = plan_gateway(&goal.gateway, &config, &session.dialect);
     for agent in spec.managed() {
         let registered = config

@@ -11,13 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::goal;
 use super::session::{SeenRoster, Session};
-use super::spec::{AgentSpec, GatewaySpec};
+use super::spec::GatewaySpec;
 use super::status::{GatewayFailure, GatewayOutcome};
 use super::world::World;
 use crate::gateway::{Connector, ErrorClass, GatewayError, Target, probe};
-use crate::model::{
-    AgentId, ConfigChange, Effect, Event, EventKind, GatewayAgentId, GatewayId, GatewayPlan, ObjectRef, ObservedConfig,
-};
+use crate::model::{ConfigChange, Effect, GatewayAgentId, GatewayId, GatewayPlan, ObservedConfig};
 use crate::plan::{GatewayGoal, plan_gateway};
 use crate::runtime::{Action, Context, DriftKind, Priority, ReconcileError, Reconciler};
 use crate::store::Store;
@@ -55,11 +53,14 @@ impl<S: Store, C: Connector> Reconciler for GatewayReconciler<S, C> {
         match outcome {
             Ok(outcome) => {
                 world.unpark(&spec);
-                if outcome.deferred > 0 {
+                if outcome.deferred > 0 || outcome.removing > 0 {
                     // The next patch follows at once; agents that are in already get their files meanwhile.
                     return Ok(Action::RequeueAfter(Duration::ZERO));
                 }
-                Ok(Action::Done)
+                Ok(outcome
+                    .unexplained
+                    .look_again
+                    .map_or(Action::Done, Action::RequeueAfter))
             }
             // As predicted: no failure, and no reason to back off.
             Err(GatewayFailure::Restarting) => Ok(Action::RequeueAfter(RESTART_PAUSE)),
@@ -74,47 +75,104 @@ impl<S: Store, C: Connector> Reconciler for GatewayReconciler<S, C> {
     }
 }
 
+/// What a gateway's config was seen to be, and what is to be done about it.
+struct Look {
+    config: ObservedConfig,
+    plan: GatewayPlan,
+    warnings: Vec<String>,
+}
+
 impl<S: Store, C: Connector> World<S, C> {
     async fn converge_gateway(&self, spec: &GatewaySpec, cx: &Context) -> Result<GatewayOutcome, GatewayFailure> {
         let id = spec.id();
+        self.tidy(spec).await?;
         let session = self.session(spec).await?;
-        let mut config = session
-            .client
-            .config_get()
-            .await
-            .map_err(|error| self.config_failure(spec, error))?;
-        let mut goal = goal::gateway(spec, &session.dialect, &self.state().refused_heartbeats);
-        let mut plan = plan_gateway(&goal.gateway, &config, &session.dialect);
-        self.record_adopted(spec, &config).await?;
-        // Whatever becomes of the patch, agents that are in the roster already can have their files.
-        self.sessions.set_roster(id, seen(spec, &goal.gateway, &config, &plan));
-        if plan.patch.is_some() {
-            if plan.effect() != Effect::Restart {
+        let mut look = self.look(spec, &session).await?;
+        if !look.plan.creations.is_empty() {
+            let traces = self.known_traces(id).await?;
+            self.register(spec, &look.plan, &traces).await?;
+            self.create(spec, &session, &look.plan).await?;
+            look = self.look(spec, &session).await?;
+        }
+        if look.plan.patch.is_some() {
+            if look.plan.effect() != Effect::Restart {
                 self.unpark(spec);
             }
-            count(&plan, |kind, count| self.metrics.drift_detected(kind, count));
-            self.patch(spec, &session, &config, &plan, cx).await?;
-            config = session
-                .client
-                .config_get()
-                .await
-                .map_err(|error| self.config_failure(spec, error))?;
-            goal = goal::gateway(spec, &session.dialect, &self.state().refused_heartbeats);
-            let applied = plan;
-            plan = plan_gateway(&goal.gateway, &config, &session.dialect);
-            self.sessions.set_roster(id, seen(spec, &goal.gateway, &config, &plan));
-            let repeated: Vec<_> = plan.steps.iter().filter(|step| applied.steps.contains(step)).collect();
+            count(&look.plan, |kind, count| self.metrics.drift_detected(kind, count));
+            let patched = self.patch(spec, &session, &look.config, &look.plan, cx).await;
+            if let Err(failure) = patched {
+                if matches!(failure, GatewayFailure::PatchRefused(_) | GatewayFailure::Config(_))
+                    && self.sessions.get(id).is_some()
+                {
+                    // What keeps others from being changed keeps nobody from being removed.
+                    self.remove_all(spec, &session, &mut look, cx).await?;
+                }
+                return Err(failure);
+            }
+            let applied = look.plan;
+            look = self.look(spec, &session).await?;
+            let repeated: Vec<_> = look
+                .plan
+                .steps
+                .iter()
+                .filter(|step| applied.steps.contains(step))
+                .collect();
             if !repeated.is_empty() {
                 return Err(GatewayFailure::not_kept(id, repeated.len(), &repeated[0].change));
             }
             count(&applied, |kind, count| self.metrics.drift_corrected(kind, count));
         }
+        self.remove_all(spec, &session, &mut look, cx).await?;
+        let unexplained = self.settle_traces(spec, &look.config).await?;
+        let plan = look.plan;
         Ok(GatewayOutcome {
             server_version: session.client.hello().server_version.clone(),
             protocol: session.client.hello().protocol,
-            deferred: plan.deferred.max(usize::from(plan.patch.is_some())),
-            warnings: plan.warnings.into_iter().chain(goal.warnings).collect(),
+            deferred: plan.deferred.max(usize::from(plan.patch.is_some())) + plan.creations.len(),
+            removing: plan.removals.len() + plan.removals_deferred,
+            unexplained,
+            warnings: plan.warnings.into_iter().chain(look.warnings).collect(),
         })
+    }
+
+    /// Reads the gateway's config, and plans. Whatever becomes of the plan, agents that are in the roster already can have their
+    /// files.
+    async fn look(&self, spec: &GatewaySpec, session: &Session) -> Result<Look, GatewayFailure> {
+        let config = session
+            .client
+            .config_get()
+            .await
+            .map_err(|error| self.config_failure(spec, error))?;
+        let mut goal = goal::gateway(spec, &session.dialect, &self.state().refused_heartbeats);
+        self.add_removals(spec, &config, &mut goal.gateway).await?;
+        let plan = plan_gateway(&goal.gateway, &config, &session.dialect);
+        self.record_adopted(spec, &config).await?;
+        self.sessions
+            .set_roster(spec.id(), seen(spec, &goal.gateway, &config, &plan));
+        Ok(Look {
+            config,
+            plan,
+            warnings: goal.warnings,
+        })
+    }
+
+    /// Carries out the removals of a plan, and looks at what there is then. Agents get their files meanwhile.
+    async fn remove_all(
+        &self,
+        spec: &GatewaySpec,
+        session: &Session,
+        look: &mut Look,
+        cx: &Context,
+    ) -> Result<(), GatewayFailure> {
+        if look.plan.removals.is_empty() {
+            return Ok(());
+        }
+        self.unpark(spec);
+        let removed = self.remove(spec, session, &look.config, &look.plan, cx).await;
+        if self.sessions.get(spec.id()).is_some() {
+            *look = self.look(spec, session).await?;
+        }
+        removed
     }
 
     /// The gateway's session; a new one if there is none that serves.
@@ -138,6 +196,7 @@ impl<S: Store, C: Connector> World<S, C> {
         );
         let session = Session::new(client, dialect, target);
         self.state().looks += 1;
+        self.forget_refusals(row.id);
         self.sessions.insert(row.id, session.clone());
         self.watch(row.id, &session);
         Ok(session)
@@ -160,75 +219,6 @@ impl<S: Store, C: Connector> World<S, C> {
             };
             queue.add_after(gateway, pause.min(Duration::from_secs(10)));
         });
-    }
-
-    /// Records which agents were on the gateway before us, so that they count as provisioned.
-    async fn record_adopted(&self, spec: &GatewaySpec, config: &ObservedConfig) -> Result<(), GatewayFailure> {
-        let id = spec.id();
-        let found: Vec<_> = self
-            .unplaced(spec)
-            .filter(|agent| config.entry(&agent.gateway_agent_id).is_some())
-            .map(|agent| (agent.row.id, id, agent.gateway_agent_id.clone()))
-            .collect();
-        if found.is_empty() {
-            return Ok(());
-        }
-        self.leave_old_places(spec, &found.iter().map(|(agent, ..)| *agent).collect())
-            .await?;
-        self.store
-            .record_adopted(&self.fence, &found, self.now())
-            .await
-            .map_err(GatewayFailure::Store)?;
-        let mut state = self.state();
-        for (agent, ..) in found {
-            let memory = state.agents.entry(agent).or_default();
-            memory.placed = Some(id);
-            memory.provisioned = Some(id);
-        }
-        Ok(())
-    }
-
-    /// The managed agents whose place, as far as the database knows, is not this gateway.
-    fn unplaced<'a>(&'a self, spec: &'a GatewaySpec) -> impl Iterator<Item = &'a Arc<AgentSpec>> {
-        let id = spec.id();
-        spec.managed().filter(move |agent| {
-            let known = self.state().agents.get(&agent.row.id).and_then(|memory| memory.placed);
-            known.map_or(!agent.is_placed_on(id), |known| known != id)
-        })
-    }
-
-    /// Forgets, of agents that come from another gateway, that they were there, and says so: they start anew here.
-    async fn leave_old_places(&self, spec: &GatewaySpec, agents: &HashSet<AgentId>) -> Result<(), GatewayFailure> {
-        let moved: Vec<_> = spec
-            .managed()
-            .filter(|agent| agents.contains(&agent.row.id))
-            .filter_map(|agent| Some((agent.row.id, agent.record.placement.clone()?)))
-            .filter(|(_, (gateway, _))| *gateway != spec.id())
-            .collect();
-        if moved.is_empty() {
-            return Ok(());
-        }
-        let events: Vec<_> = moved
-            .iter()
-            .map(|(agent, (gateway, name))| Event {
-                object: ObjectRef::Agent(*agent),
-                kind: EventKind::Warning,
-                reason: "Moved".into(),
-                message: format!(
-                    "The agent moved to gateway {}; {name} stays on gateway {gateway} and is no longer managed there.",
-                    spec.id()
-                ),
-            })
-            .collect();
-        let ids: Vec<_> = moved.into_iter().map(|(agent, _)| agent).collect();
-        self.store
-            .forget_placement(&self.fence, &ids)
-            .await
-            .map_err(GatewayFailure::Store)?;
-        self.store
-            .record_events(&self.fence, &events)
-            .await
-            .map_err(GatewayFailure::Store)
     }
 
     /// Carries out a plan with one patch.
@@ -254,25 +244,7 @@ impl<S: Store, C: Connector> World<S, C> {
             .filter(|agent| added.contains(&agent.gateway_agent_id))
             .map(Arc::clone)
             .collect();
-        let intents: Vec<_> = new
-            .iter()
-            .map(|agent| (agent.row.id, agent.gateway_agent_id.clone()))
-            .collect();
-        if !intents.is_empty() {
-            self.leave_old_places(spec, &intents.iter().map(|(agent, _)| *agent).collect())
-                .await?;
-            // Committed before the write: after a crash in between, an agent found in the roster is known to be ours.
-            self.store
-                .begin_registration(&self.fence, spec.id(), &intents)
-                .await
-                .map_err(GatewayFailure::Store)?;
-            let mut state = self.state();
-            for (agent, _) in &intents {
-                let memory = state.agents.entry(*agent).or_default();
-                memory.placed = Some(spec.id());
-                memory.registered_by_us = Some(spec.id());
-            }
-        }
+        self.register(spec, plan, &self.known_traces(spec.id()).await?).await?;
         let effect = plan.effect();
         tracing::info!(gateway = %spec.id(), steps = plan.steps.len(), ?effect, "patching the config");
         let roster = u32::try_from(config.roster.len() + added.len()).unwrap_or(u32::MAX);
@@ -332,7 +304,7 @@ impl<S: Store, C: Connector> World<S, C> {
         }
     }
 
-    fn config_failure(&self, spec: &GatewaySpec, error: GatewayError) -> GatewayFailure {
+    pub(super) fn config_failure(&self, spec: &GatewaySpec, error: GatewayError) -> GatewayFailure {
         if error.outcome_unknown() || session_lost(&error) {
             // What became of it is read back over the next connection.
             self.sessions.remove(spec.id());
@@ -366,6 +338,7 @@ fn count(plan: &GatewayPlan, report: impl Fn(DriftKind, u64)) {
             ConfigChange::AddAgent { .. } | ConfigChange::SetName { .. } | ConfigChange::SetWorkspace { .. } => {
                 DriftKind::Roster
             }
+            ConfigChange::Lighten { .. } => DriftKind::Leftover,
             ConfigChange::SetHeartbeat { .. } => DriftKind::Heartbeat,
             ConfigChange::SetOwnership | ConfigChange::SetExecHost | ConfigChange::SetVisibility { .. } => {
                 DriftKind::Defaults
@@ -392,12 +365,22 @@ fn seen(spec: &GatewaySpec, goal: &GatewayGoal, config: &ObservedConfig, plan: &
         | ConfigChange::SetName { id, .. }
         | ConfigChange::SetWorkspace { id, .. }
         | ConfigChange::SetHeartbeat { id, .. } => Some(id.clone()),
-        ConfigChange::SetOwnership | ConfigChange::SetExecHost | ConfigChange::SetVisibility { .. } => None,
+        ConfigChange::Lighten { .. }
+        | ConfigChange::SetOwnership
+        | ConfigChange::SetExecHost
+        | ConfigChange::SetVisibility { .. } => None,
     });
+    let begun = goal.removals.iter().filter(|removal| removal.begun);
     SeenRoster {
         digest: spec.roster_digest.clone(),
         registered,
         pending: pending.collect(),
+        present: config
+            .roster
+            .iter()
+            .map(|entry| entry.id.clone())
+            .chain(begun.map(|removal| removal.id.clone()))
+            .collect(),
     }
 }
 
@@ -425,7 +408,7 @@ mod tests {
     use serde_json::{Map, json};
 
     use super::*;
-    use crate::model::RosterEntry;
+    use crate::model::{ConfigSizes, RosterEntry};
 
     fn config(ids: &[&str]) -> ObservedConfig {
         let entry = |id: &&str| RosterEntry {
@@ -442,6 +425,7 @@ mod tests {
             has_exec_host: true,
             heartbeat: Map::new(),
             heartbeat_visibility: Map::new(),
+            sizes: ConfigSizes::default(),
         }
     }
 

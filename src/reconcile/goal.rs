@@ -54,7 +54,10 @@ pub(super) fn gateway(
         warnings.push("this gateway has no channel heartbeat visibility, it is left out".to_owned());
     }
     ConfigGoal {
-        gateway: GatewayGoal { roster },
+        gateway: GatewayGoal {
+            roster,
+            ..GatewayGoal::default()
+        },
         warnings,
     }
 }

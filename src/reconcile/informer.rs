@@ -14,7 +14,7 @@ use secrecy::ExposeSecret;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::spec::{self, AgentSpec, GatewaySpec};
+use super::spec::{self, AgentSpec, Excluded, GatewaySpec};
 use super::sync::Reload;
 use super::wake::awaits_check_in;
 use super::world::World;
@@ -263,10 +263,14 @@ impl<S: Store, C: Connector> World<S, C> {
     /// else than we know. What did not change was looked at, or still waits for it: while a fleet converges, every hash
     /// that we store ourselves announces a change of its gateway, and must not send all other agents round again.
     fn needs_a_look(&self, old: &AgentSpec, new: &AgentSpec) -> bool {
+        let (before, now) = (&old.row, &new.row);
+        if new.excluded == Some(Excluded::Deleting) {
+            // What was removed has no token.
+            return now.token_hash.is_some() && now.token_hash != before.token_hash;
+        }
         if new.excluded.is_some() {
             return false;
         }
-        let (before, now) = (&old.row, &new.row);
         if now.session_key != before.session_key && now.session_key.as_ref() != Some(&new.session_key) {
             return true;
         }
@@ -287,6 +291,12 @@ impl<S: Store, C: Connector> World<S, C> {
             if self.cache.agent(id).is_some() {
                 continue;
             }
+            let ours = agent.record.created_by_us()
+                || self
+                    .state()
+                    .agents
+                    .get(&id)
+                    .is_some_and(|memory| memory.registered_by_us.is_some());
             self.agent_queue.forget(&id);
             self.metrics.convergence.forget(ObjectRef::Agent(id));
             self.metrics.agents.forget(&id);
@@ -301,14 +311,15 @@ impl<S: Store, C: Connector> World<S, C> {
                 .sessions
                 .get(old.id())
                 .is_some_and(|session| session.is_registered(&agent.gateway_agent_id));
-            if on_gateway {
+            // One that we made is told of when it is written down as left there.
+            if on_gateway && !ours {
                 events.push(Event {
                     object: ObjectRef::Agent(id),
                     kind: EventKind::Warning,
                     reason: "RowDeleted".into(),
                     message: format!(
-                        "The agent's row is gone; {} stays on gateway {} and is no longer managed. Set \
-                         delete_requested_at before deleting a row to have the agent removed.",
+                        "The agent's row is gone; {}, which this controller did not make, stays on gateway {} and is no longer \
+                         managed. Set delete_requested_at and await the condition Deleted before deleting a row.",
                         agent.gateway_agent_id,
                         old.id()
                     ),

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 
 use super::wake::WakeMemory;
-use crate::model::{AgentRow, Conditions, FileName, FileStat, GatewayId};
+use crate::model::{AgentRow, Conditions, FileName, FileStat, GatewayAgentId, GatewayId};
 use crate::plan::ObservedFile;
 
 /// What a file's listing said when the file was read, so that an unchanged file is not read again.
@@ -85,12 +85,28 @@ pub(super) struct AgentMemory {
     /// Since when the token file was seen not to hold a token that verifies, and as what (its digest): a repair waits until
     /// both the file and the hash have stood still.
     pub(super) token_file_unchanged_since: Option<([u8; 32], DateTime<Utc>)>,
-    /// The gateway that the database is known to hold as the agent's place.
-    pub(super) placed: Option<GatewayId>,
+    /// What the database is known to hold as the agent's place, if that is known better than from the last load.
+    pub(super) placed: Option<Option<(GatewayId, GatewayAgentId)>>,
     /// The gateway to whose roster we added it.
     pub(super) registered_by_us: Option<GatewayId>,
     /// The gateway on which its first provisioning is known to be complete.
     pub(super) provisioned: Option<GatewayId>,
     /// Its wakes.
     pub(super) wake: WakeMemory,
+    /// Its removal is known to be complete.
+    pub(super) removed: bool,
+}
+
+impl AgentMemory {
+    /// Forgets all that was true of the agent where it was; it is nowhere now. What was last written into its row and its
+    /// record is still there.
+    pub(super) fn leave(&mut self) {
+        let old = std::mem::take(self);
+        *self = Self {
+            conditions: old.conditions,
+            columns: old.columns,
+            placed: Some(None),
+            ..Self::default()
+        };
+    }
 }

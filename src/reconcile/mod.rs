@@ -12,6 +12,8 @@ mod goal;
 mod informer;
 mod memory;
 mod observe;
+mod placement;
+mod removal;
 mod rotation;
 mod session;
 mod slots;
@@ -22,7 +24,7 @@ mod tokens;
 mod wake;
 mod world;
 
-pub use diff::{AgentDiff, FileDiff, GatewayDiff, diff};
+pub use diff::{AgentDiff, FileDiff, GatewayDiff, diff, left_behind};
 pub use fleet::{AGENT_CONTROLLER, Fleet, GATEWAY_CONTROLLER, Workers};
 pub use rotation::TokenPolicy;
 pub use world::{Clock, Settings};

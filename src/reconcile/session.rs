@@ -17,6 +17,8 @@ pub(super) struct SeenRoster {
     pub(super) registered: HashSet<GatewayAgentId>,
     /// Of those, the ones of which something else is still to be changed.
     pub(super) pending: HashSet<GatewayAgentId>,
+    /// All agents in it, and those whose removal was begun and is not known to have ended.
+    pub(super) present: HashSet<GatewayAgentId>,
 }
 
 /// A connection to a gateway.
@@ -51,6 +53,13 @@ impl Session {
     /// Whether the roster was seen to hold all that the spec with this digest says of the agent.
     pub(super) fn is_settled(&self, agent: &GatewayAgentId, roster_digest: &str) -> bool {
         self.roster.digest == roster_digest && self.is_registered(agent) && !self.roster.pending.contains(agent)
+    }
+
+    /// Whether the gateway was seen to hold none of these agents when it was last compared with the spec of this digest; `None`
+    /// if it was not compared with that.
+    pub(super) fn is_without(&self, agents: &[GatewayAgentId], roster_digest: &str) -> Option<bool> {
+        let absent = |id| !self.roster.present.contains(id);
+        (self.roster.digest == roster_digest).then(|| agents.iter().all(absent))
     }
 
     /// Whether this connection serves for that target.

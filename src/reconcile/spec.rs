@@ -49,7 +49,7 @@ impl Excluded {
                 "Skipping agent: board not found for agent. Give its board a gateway_id, or the agent another board."
             }
             Self::BoardPaused => "The board is paused; a /resume in its chat continues.",
-            Self::Deleting => "The agent's removal was requested; it is no longer managed.",
+            Self::Deleting => "The agent's removal was requested.",
             Self::Duplicate => {
                 "An older agent has the same place on the gateway (a board has one lead, a gateway one main agent). \
                  Remove this row, or make it a worker of a board."
@@ -82,6 +82,9 @@ pub(super) struct AgentSpec {
     pub excluded: Option<Excluded>,
     /// What we recorded about it.
     pub record: AgentRecord,
+    /// The ids under which it has to go from its gateway, if its removal was requested: its own, and the one under which we last
+    /// knew it there. None that another row claims.
+    pub removes: Vec<GatewayAgentId>,
     /// Digest of the agent's own row, as far as the agent is told of a change of it. Holds no secret.
     pub own_digest: String,
     /// Digest of all that its files and its roster entry depend on. Holds no secret.
@@ -93,12 +96,12 @@ pub(super) struct AgentSpec {
 }
 
 impl AgentSpec {
-    /// Whether the database holds this gateway as the agent's place.
+    /// Whether the database holds this gateway, and the agent's id there, as the agent's place.
     pub(super) fn is_placed_on(&self, gateway: GatewayId) -> bool {
         self.record
             .placement
             .as_ref()
-            .is_some_and(|(placed, _)| *placed == gateway)
+            .is_some_and(|(placed, id)| *placed == gateway && *id == self.gateway_agent_id)
     }
 }
 
@@ -109,6 +112,10 @@ pub(super) struct GatewaySpec {
     pub snapshot: GatewaySnapshot,
     /// The agents, oldest first.
     pub agents: Vec<Arc<AgentSpec>>,
+    /// Agents without a row that were last known here, with what we recorded about them.
+    pub vanished: Vec<(AgentId, AgentRecord)>,
+    /// Counts loads of the rows: a greater one is newer.
+    pub revision: u64,
     /// Digest of the gateway's own spec. Holds no secret.
     pub digest: String,
     /// Counts changes of the digest.
@@ -148,7 +155,7 @@ pub(super) fn derive(mut snapshot: GatewaySnapshot, environment: &str, revision:
     let rows = std::mem::take(&mut snapshot.agents);
     let mut records = std::mem::take(&mut snapshot.agent_records);
     let mut taken = HashSet::new();
-    let common = Common::of(&snapshot, environment, revision);
+    let common = Common::of(&snapshot, &rows, environment, revision);
     let agents: Vec<_> = rows
         .into_iter()
         .map(|row| {
@@ -156,6 +163,8 @@ pub(super) fn derive(mut snapshot: GatewaySnapshot, environment: &str, revision:
             Arc::new(derive_agent(&common, row, record, &mut taken))
         })
         .collect();
+    let mut vanished: Vec<_> = records.into_iter().collect();
+    vanished.sort_by_key(|(agent, _)| *agent);
     let roster: Vec<_> = agents
         .iter()
         .filter(|agent| agent.excluded.is_none())
@@ -178,8 +187,22 @@ pub(super) fn derive(mut snapshot: GatewaySnapshot, environment: &str, revision:
         gateway.allow_insecure_tls,
     ]);
     let digest = digest(&own);
+    // What is to go, and what has to be put in order in our own records.
+    let going: Vec<_> = agents
+        .iter()
+        .filter(|agent| !agent.removes.is_empty())
+        .map(|agent| &agent.removes)
+        .collect();
+    let strays: Vec<_> = agents
+        .iter()
+        .filter(|agent| agent.record.placement.is_some() && !agent.is_placed_on(gateway.id))
+        .map(|agent| (agent.row.id, &agent.record.placement))
+        .collect();
+    let gone: Vec<_> = vanished.iter().map(|(agent, _)| agent).collect();
     GatewaySpec {
-        roster_digest: self::digest(&json!([digest, roster])),
+        roster_digest: self::digest(&json!([digest, roster, going, strays, gone])),
+        vanished,
+        revision,
         generation: snapshot.record.generation,
         digest,
         agents,
@@ -194,11 +217,13 @@ struct Common<'a> {
     environment: String,
     /// Digests of their boards.
     boards: HashMap<BoardId, String>,
+    /// The ids of those whose removal was not requested.
+    claimed: HashSet<GatewayAgentId>,
     revision: u64,
 }
 
 impl<'a> Common<'a> {
-    fn of(snapshot: &'a GatewaySnapshot, environment: &str, revision: u64) -> Self {
+    fn of(snapshot: &'a GatewaySnapshot, rows: &[AgentRow], environment: &str, revision: u64) -> Self {
         let gateway = &snapshot.gateway;
         let boards = snapshot.boards.values();
         Self {
@@ -210,6 +235,11 @@ impl<'a> Common<'a> {
                 snapshot.owner
             ])),
             boards: boards.map(|board| (board.id, digest(&json!(board)))).collect(),
+            claimed: rows
+                .iter()
+                .filter(|row| row.delete_requested_at.is_none())
+                .map(|row| row.gateway_agent_id(gateway.id))
+                .collect(),
             revision,
         }
     }
@@ -242,6 +272,18 @@ fn derive_agent(
     } else {
         None
     };
+    let removes = if excluded == Some(Excluded::Deleting) {
+        let here = record.placement.iter().filter(|(placed, _)| *placed == gateway.id);
+        let mut ids: Vec<_> = [gateway_agent_id.clone()]
+            .into_iter()
+            .chain(here.map(|(_, id)| id.clone()))
+            .filter(|id| !common.claimed.contains(id))
+            .collect();
+        ids.dedup();
+        ids
+    } else {
+        Vec::new()
+    };
     let own_digest = digest(&json!([
         row.name,
         column(&row.heartbeat_config),
@@ -267,6 +309,7 @@ fn derive_agent(
         gateway_agent_id,
         excluded,
         record,
+        removes,
         own_digest,
         digest,
         revision: common.revision,
@@ -411,6 +454,38 @@ mod tests {
         let mut deleting = snapshot(here(), agents());
         deleting.agents[0].delete_requested_at = Some(NaiveDateTime::default());
         assert_eq!(excluded(deleting), [Some(Excluded::Deleting), None]);
+    }
+
+    #[test]
+    fn what_goes_with_an_agent_is_its_place_and_nothing_that_another_row_claims() {
+        let here = || vec![board(20, Some(GATEWAY))];
+        let removed = || AgentRow {
+            delete_requested_at: Some(NaiveDateTime::default()),
+            ..agent(30, Some(20), true)
+        };
+        let removes = |rows: GatewaySnapshot| derive(rows, "", 1).agents[0].removes.clone();
+        let named = |id: String| GatewayAgentId::observed(id);
+        let lead = named(format!("lead-{}", Uuid::from_u128(20)));
+        assert_eq!(removes(snapshot(here(), vec![removed()])), [lead.clone()]);
+        assert_eq!(removes(snapshot(here(), vec![agent(30, Some(20), true)])), []);
+        // Another lead has its place.
+        assert_eq!(
+            removes(snapshot(here(), vec![removed(), agent(31, Some(20), true)])),
+            []
+        );
+        // It was a worker when we last knew it.
+        let worker = named(format!("mc-{}", Uuid::from_u128(30)));
+        let placed = |gateway| {
+            let mut rows = snapshot(here(), vec![removed()]);
+            let record = AgentRecord {
+                placement: Some((gateway, worker.clone())),
+                ..AgentRecord::default()
+            };
+            rows.agent_records.insert(AgentId(Uuid::from_u128(30)), record);
+            rows
+        };
+        assert_eq!(removes(placed(GATEWAY)), [lead.clone(), worker.clone()]);
+        assert_eq!(removes(placed(GatewayId(Uuid::from_u128(9)))), [lead]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::gateway::{UNAUTHORIZED_PAUSE, session_lost};
 use super::memory::Columns;
+use super::removal::Unexplained;
 use super::spec::{AgentSpec, Excluded, GatewaySpec};
 use super::wake::{NO_CHECK_IN, is_phase};
 use super::world::World;
@@ -20,6 +21,10 @@ pub(super) struct GatewayOutcome {
     pub(super) protocol: u32,
     /// How much was left for another patch.
     pub(super) deferred: usize,
+    /// How many agents are still to be removed.
+    pub(super) removing: usize,
+    /// Agents that no row explains.
+    pub(super) unexplained: Unexplained,
     /// What the gateway does not know and what was left out for it.
     pub(super) warnings: Vec<String>,
 }
@@ -207,6 +212,7 @@ impl<S: Store, C: Connector> World<S, C> {
             ),
         };
         let is_ready = ready.1 == ConditionStatus::True;
+        let is_refused = !matches!(ready.2, "Deleting" | "Deleted");
         let problem = match report.obstacle() {
             None => None,
             Some((ConditionType::CheckedIn, ..)) => Some(NO_CHECK_IN.to_owned()),
@@ -215,6 +221,19 @@ impl<S: Store, C: Connector> World<S, C> {
         if !self.settings.wake && self.only.is_none() {
             conditions.remove(ConditionType::CheckedIn);
         }
+        let deleted = report
+            .findings
+            .iter()
+            .any(|(kind, status, ..)| *kind == ConditionType::Deleted && *status == ConditionStatus::True);
+        if deleted {
+            // Nothing of this is true of an agent that is not there.
+            use ConditionType::{CheckedIn, FilesSynced, Paused, TokenValid};
+            for kind in [FilesSynced, TokenValid, CheckedIn, Paused] {
+                conditions.remove(kind);
+            }
+        } else if agent.excluded != Some(Excluded::Deleting) {
+            conditions.remove(ConditionType::Deleted);
+        }
         for (kind, status, reason, message) in report.findings.into_iter().chain([ready]) {
             conditions.set(kind, status, reason, clip(&message), agent.generation, now);
         }
@@ -222,13 +241,22 @@ impl<S: Store, C: Connector> World<S, C> {
         let mut want = known.clone();
         match agent.excluded {
             // Nothing of a row that is not managed is ours to set, but the reason why it is not is worth a word in it.
-            Some(Excluded::BoardPaused | Excluded::Deleting) => {}
+            Some(Excluded::BoardPaused) => {}
+            Some(Excluded::Deleting) => {
+                want.last_provision_error = problem.filter(|_| is_refused);
+                "deleting".clone_into(&mut want.status);
+            }
             Some(_) => want.last_provision_error = problem,
             None => {
                 want.session_key = Some(agent.session_key.clone());
                 want.last_provision_error = problem;
                 // A row that another program left in a phase, although the agent has been seen and nothing is left to do.
-                if is_ready && is_phase(&known.status) && agent.row.last_seen_at.is_some() {
+                if known.status == "deleting" {
+                    // Its removal was taken back.
+                    "provisioning".clone_into(&mut want.status);
+                }
+                let in_phase = is_phase(&known.status) || known.status == "deleting";
+                if is_ready && in_phase && agent.row.last_seen_at.is_some() {
                     "online".clone_into(&mut want.status);
                 }
                 if let Some(status) = report.status {
@@ -303,7 +331,8 @@ fn transition(object: ObjectRef, before: &Conditions, after: &Conditions, doubte
     if !doubted && old.is_some_and(|old| old.status == ready.status && old.reason == ready.reason) {
         return None;
     }
-    let kind = if ready.status == ConditionStatus::True {
+    let as_asked = matches!(ready.reason.as_str(), "Deleting" | "Deleted");
+    let kind = if ready.status == ConditionStatus::True || as_asked {
         EventKind::Normal
     } else {
         EventKind::Warning
@@ -359,6 +388,7 @@ fn gateway_findings(spec: &GatewaySpec, outcome: &Result<GatewayOutcome, Gateway
             } else {
                 ok(Compatible, "SomethingLeftOut", &outcome.warnings.join("; "))
             });
+            findings.push(leftovers(&outcome.unexplained));
             let held_back = spec.agents.iter().find_map(|agent| {
                 let excluded = agent.excluded?;
                 matches!(excluded, Excluded::NoOwner | Excluded::NoWorkspaceRoot).then_some(excluded)
@@ -370,6 +400,10 @@ fn gateway_findings(spec: &GatewaySpec, outcome: &Result<GatewayOutcome, Gateway
                 None if outcome.deferred > 0 => {
                     let message = format!("{} agents wait for the next patch", outcome.deferred);
                     findings.extend(failed(ConfigSynced, "Patching", message));
+                }
+                None if outcome.removing > 0 => {
+                    let message = format!("{} agents are still to be removed", outcome.removing);
+                    findings.extend(failed(ConfigSynced, "Removing", message));
                 }
                 None => findings.extend([
                     ok(ConfigSynced, "ReadBackEqual", "the config holds what the rows say"),
@@ -420,6 +454,42 @@ fn gateway_findings(spec: &GatewaySpec, outcome: &Result<GatewayOutcome, Gateway
         Err(GatewayFailure::Store(_) | GatewayFailure::Cancelled) => {}
     }
     findings
+}
+
+/// What there is on a gateway that no row explains. It keeps nothing from being ready.
+fn leftovers(found: &Unexplained) -> Finding {
+    use ConditionStatus::{False, True};
+    let ids: Vec<_> = found.there.iter().map(|leftover| leftover.id.as_str()).collect();
+    let agents = if ids.len() == 1 {
+        "1 agent"
+    } else {
+        &format!("{} agents", ids.len())
+    };
+    let (status, reason, message) = match (ids.as_slice(), found.refused.as_slice()) {
+        ([], _) => (
+            False,
+            "NoLeftovers",
+            "every agent that this controller made has a row".to_owned(),
+        ),
+        (ids, []) => (
+            True,
+            "NotExplained",
+            format!(
+                "{agents} that this controller made and that no row explains: {}; `run --prune` removes them with their files",
+                ids.join(", ")
+            ),
+        ),
+        (ids, refused) => (
+            True,
+            "DeleteRejected",
+            format!(
+                "{agents} that no row explains: {}; the gateway refuses to remove {}",
+                ids.join(", "),
+                refused.join("; ")
+            ),
+        ),
+    };
+    (ConditionType::Leftovers, status, reason, message)
 }
 
 /// Whether the gateway was reached and does not let us in.

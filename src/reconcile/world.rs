@@ -8,11 +8,12 @@ use chrono::{DateTime, Utc};
 
 use super::cache::Cache;
 use super::memory::AgentMemory;
+use super::removal::Refusal;
 use super::rotation::TokenPolicy;
 use super::session::Sessions;
 use super::slots::WakeSlots;
 use super::sync::Syncs;
-use crate::model::{AgentId, GatewayId, ObjectRef};
+use crate::model::{AgentId, GatewayAgentId, GatewayId, ObjectRef, Traces};
 use crate::render::TemplateSet;
 use crate::runtime::{FleetMetrics, WorkQueue};
 use crate::store::{Fence, GatewayStatusWrite};
@@ -39,6 +40,8 @@ pub struct Settings {
     pub resync_interval: Duration,
     /// Whether agents are woken and their check-ins awaited.
     pub wake: bool,
+    /// Whether agents of ours that no row explains are removed from their gateways.
+    pub prune: bool,
 }
 
 /// What one tenure of the fleet works with. A new tenure starts with a new world: nothing that was remembered under an
@@ -93,6 +96,14 @@ pub(super) struct State {
     pub(super) looks: u64,
     /// Agents that wait for their gateway.
     pub(super) parked: HashSet<AgentId>,
+    /// What is known of agents of a gateway beyond its rows; absent if the database has to be asked.
+    pub(super) traces: HashMap<GatewayId, Traces>,
+    /// Counts what made [`traces`](Self::traces) untrue: what was asked for before is not kept.
+    pub(super) traces_epoch: u64,
+    /// The load of each gateway's rows in which the agents without a row were last put in order.
+    pub(super) tidied: HashMap<GatewayId, u64>,
+    /// Removals that a gateway refused.
+    pub(super) refused_removals: HashMap<(GatewayId, GatewayAgentId), Refusal>,
     /// Heartbeats that a gateway refused, by the digest of the spec that holds them, with the gateway's words.
     pub(super) refused_heartbeats: HashMap<AgentId, (String, String)>,
 }

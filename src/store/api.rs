@@ -8,7 +8,10 @@ use super::{
     AgentStatusWrite, Candidate, Fence, GatewayStatusWrite, OrphanGateway, Placement, RecordedEvent, StoreError,
     SyncStore, TokenState,
 };
-use crate::model::{AgentId, Event, GatewayAgentId, GatewayId, GatewaySnapshot, ObjectRef, WakeRecord, WakeState};
+use crate::model::{
+    AgentId, Event, GatewayAgentId, GatewayId, GatewaySnapshot, Leftover, LeftoverReason, ObjectRef, Traces,
+    WakeRecord, WakeState,
+};
 
 /// Desired state in, records and status out.
 ///
@@ -78,9 +81,62 @@ pub trait Store: SyncStore {
         agents: &[AgentId],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Drops all records of objects whose rows are gone and which need no more cleaning up; records of objects that still
-    /// have a row are kept. Events stay.
+    /// Drops all records of objects whose rows are gone; records of objects that still have a row are kept. An agent that we
+    /// put on a gateway is remembered as a leftover there ([`LeftoverReason::RowDeleted`]). Events stay.
     fn forget(&self, fence: &Fence, objects: &[ObjectRef]) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Forgets where these agents are, as [`forget_placement`](Store::forget_placement) does, because their rows say another
+    /// place; those that we put there are remembered as leftovers.
+    fn leave_placement(
+        &self,
+        fence: &Fence,
+        agents: &[(AgentId, LeftoverReason)],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// What is known of agents of a gateway beyond the records of its rows.
+    fn traces(&self, gateway: GatewayId) -> impl Future<Output = Result<Traces, StoreError>> + Send;
+
+    /// The leftovers of all gateways, by gateway, oldest first.
+    fn leftovers(&self) -> impl Future<Output = Result<Vec<Leftover>, StoreError>> + Send;
+
+    /// Records, before the gateway is asked to, that these agents are about to be removed from it, and returns those that still
+    /// are to be: an agent with a row if that still asks for its removal, one without if it is a leftover.
+    fn begin_removal(
+        &self,
+        fence: &Fence,
+        gateway: GatewayId,
+        agents: &[(GatewayAgentId, Option<AgentId>)],
+    ) -> impl Future<Output = Result<Vec<GatewayAgentId>, StoreError>> + Send;
+
+    /// Records that the gateway has removed these agents, or did not know them.
+    fn finish_removal(
+        &self,
+        fence: &Fence,
+        gateway: GatewayId,
+        agents: &[GatewayAgentId],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Records that an agent whose removal was requested is gone from this gateway: its placement is forgotten as by
+    /// [`forget_placement`](Store::forget_placement), its tokens are nobody's, and the row shows no hash, no
+    /// `checkin_deadline_at` and the status `deleting`. `false` if the removal is not requested any more: nothing was written.
+    ///
+    /// # Errors
+    /// [`StoreError::LockTimeout`] if another program holds the row; nothing was written.
+    fn complete_removal(
+        &self,
+        fence: &Fence,
+        agent: AgentId,
+        gateway: GatewayId,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Forgets these leftovers of a gateway, and these removals.
+    fn forget_traces(
+        &self,
+        fence: &Fence,
+        gateway: GatewayId,
+        leftovers: &[GatewayAgentId],
+        removed: &[GatewayAgentId],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Writes a gateway's status into our record of it.
     fn write_gateway_status(

@@ -24,8 +24,11 @@ pub(crate) async fn an_agent_is_removed_with_its_files(env: &Env) {
     assert_eq!(error.class(), ErrorClass::NotFound, "{error}");
     assert!(!delete(&client, &agent).await, "not found is no error");
     // Created anew it lives. The old gateways have kept the files, for the workspace is not below their home.
-    let params = json!({ "name": agent.as_str(), "workspace": env.workspace(agent.as_str()) });
-    env.call(&client, "agents.create", params).await;
+    let made = client
+        .agents_create(&agent, &env.workspace(agent.as_str()))
+        .await
+        .unwrap();
+    assert_eq!(made, agent, "its name is its id");
     until("the agent can be used again", || async {
         client.files_list(&agent).await.is_ok()
     })
@@ -33,6 +36,60 @@ pub(crate) async fn an_agent_is_removed_with_its_files(env: &Env) {
     let soul = client.files_get(&agent, FileName::Soul).await.unwrap();
     assert_eq!(soul.text == "text", !env.dialect.has_entries());
     client.sessions_patch(&session_key(&agent), "Label").await.unwrap();
+}
+
+/// The oldest gateway writes back its own copy of the config: it must not be one of before the last removal.
+pub(crate) async fn agents_are_removed_one_right_after_the_other_with_their_sessions(env: &Env) {
+    let (agents, stays) = ([env.agent(), env.agent(), env.agent()], env.agent());
+    let client = env.client().await;
+    let entry = env.entry(&stays).await;
+    for agent in agents.iter().chain([&stays]) {
+        client.sessions_patch(&session_key(agent), "Label").await.unwrap();
+    }
+    for agent in &agents {
+        assert!(delete(&client, agent).await);
+    }
+    for agent in &agents {
+        assert_eq!(env.entry(agent).await, None);
+    }
+    assert_eq!(env.entry(&stays).await, entry, "the others are as they were");
+    let sessions = env.call(&client, "sessions.list", json!({})).await;
+    let keys: Vec<_> = sessions["sessions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|session| session["key"].clone())
+        .collect();
+    for agent in &agents {
+        assert!(!keys.contains(&json!(session_key(agent))), "{keys:?}");
+    }
+    assert!(keys.contains(&json!(session_key(&stays))), "{keys:?}");
+    // What was just written is not undone by the next removal.
+    let last = env.agent();
+    env.patch(&env.roster_patch([(stays.to_string(), json!({ "name": "Renamed" }))]))
+        .await
+        .unwrap();
+    assert!(delete(&client, &last).await);
+    assert_eq!(env.entry(&stays).await.unwrap()["name"], "Renamed");
+}
+
+pub(crate) async fn an_entry_may_lose_all_but_its_place_before_it_is_removed(env: &Env) {
+    let agent = env.agent();
+    let client = env.client().await;
+    client.files_set(&agent, FileName::Soul, "text", None).await.unwrap();
+    let before = env.entry(&agent).await.unwrap();
+    let bare = json!({ "name": null, "heartbeat": null });
+    env.patch(&env.roster_patch([(agent.to_string(), bare)])).await.unwrap();
+    let entry = env.entry(&agent).await.unwrap();
+    assert_eq!(entry["workspace"], before["workspace"]);
+    assert!(
+        entry.get("name").is_none() && entry.get("heartbeat").is_none(),
+        "{entry}"
+    );
+    let soul = client.files_get(&agent, FileName::Soul).await.unwrap();
+    assert!(soul.text == "text", "its files are where they were");
+    assert!(delete(&client, &agent).await);
+    assert_eq!(env.entry(&agent).await, None);
 }
 
 /// Needs the gateway for itself: on the newest one this costs restarts.

@@ -24,7 +24,7 @@ pub(crate) const CALL: Duration = Duration::from_mins(2);
 const BACK: Duration = Duration::from_mins(2);
 
 /// How many agents wait for checks to use them.
-const POOL: usize = 20;
+const POOL: usize = 26;
 
 /// A real gateway that all its checks share.
 struct Shared {

@@ -27,6 +27,8 @@ pub(crate) struct Environment {
     pub(crate) database_url: String,
     pub(crate) directory: PathBuf,
     pub(crate) templates: Option<PathBuf>,
+    /// Whether what no row explains is removed.
+    pub(crate) prune: bool,
 }
 
 impl Environment {
@@ -49,6 +51,9 @@ impl Environment {
             .kill_on_drop(true);
         if let Some(directory) = &self.templates {
             command.env("OPENCLAW_CONTROLLER_TEMPLATES_DIR", directory);
+        }
+        if self.prune {
+            command.env("OPENCLAW_CONTROLLER_PRUNE", "true");
         }
         command
     }

@@ -160,6 +160,7 @@ impl Fixture {
             database_url: database.url.clone(),
             directory: own,
             templates: None,
+            prune: false,
         };
         let password = lab::shared_postgres().await.password().to_owned();
         let secrets = BTreeSet::from([gateway.token().to_owned(), password]);

@@ -147,7 +147,7 @@ async fn restarts(fixture: &Fixture, controller: &Running, starts: usize) -> usi
 }
 
 /// Three resyncs pass without a write to the gateway, its config, its files or the database.
-async fn nothing_is_written(fixture: &Fixture, controller: &Running) {
+pub(crate) async fn nothing_is_written(fixture: &Fixture, controller: &Running) {
     let (calls, rows) = (writes(controller).await, fixture.rows().await);
     let config = fs::read(fixture.gateway.config_path()).unwrap();
     controller.resyncs(3, fixture.fleet().len()).await;

@@ -1,7 +1,7 @@
 //! What people and other programs do to the rows.
 
 use chrono::NaiveDateTime;
-use openclaw_controller::model::{AgentId, AgentRow, BoardId};
+use openclaw_controller::model::{AgentId, AgentRow, BoardId, GatewayId};
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use serde_json::json;
@@ -137,7 +137,17 @@ impl Schedule {
                 row.identity_template = Some("{{ nobody_knows_this }} {% if".into());
             }),
             13 => store.delete_agent(agent),
-            14 => store.edit_agent(agent, |row| row.delete_requested_at = Some(NaiveDateTime::default())),
+            14 => {
+                store.edit_agent(agent, |row| {
+                    row.delete_requested_at = match row.delete_requested_at {
+                        None => Some(NaiveDateTime::default()),
+                        Some(_) => None,
+                    };
+                });
+                // What is removed has no files any more.
+                let ids = |place: GatewayId| store.agent(agent).map(|row| row.gateway_agent_id(place).to_string());
+                self.kept.retain(|(place, id, _), _| ids(*place).as_ref() != Some(id));
+            }
             _ => match nonce % 4 {
                 0 => store.edit_agent(agent, |row| row.session_key = Some("agent:main:main".into())),
                 1 => store.edit_agent(agent, |row| row.token_hash = None),

@@ -64,7 +64,7 @@ impl Schedule {
                 if exists(&gateway, &id, own) {
                     let text = format!("The agent's own words at {:?}.", self.begin.elapsed());
                     gateway.edit_file(agent, own.as_str(), &text);
-                    if !self.delays {
+                    if !self.delays && !self.world.prune {
                         let workspace = workspace_of(&gateway, agent);
                         self.kept.insert((place, agent.to_owned(), own), (workspace, text));
                     }
@@ -89,6 +89,8 @@ impl Schedule {
                         "agents.files.set",
                         "agents.files.get",
                         "agents.files.list",
+                        "agents.delete",
+                        "agents.create",
                         "connect",
                     ]
                     .choose(&mut self.rng)

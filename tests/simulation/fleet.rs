@@ -1,5 +1,6 @@
 //! A fleet under a paused clock: rows in memory, simulated gateways, and replicas of the controller that can be crashed.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,6 +54,10 @@ pub(crate) struct World {
     pub(crate) tokens: TokenPolicy,
     /// Whether the controllers wake agents.
     pub(crate) wake: bool,
+    /// Agents that were on their gateways before the controllers.
+    pub(crate) existing: HashSet<(GatewayId, GatewayAgentId)>,
+    /// Whether the controllers remove what no row explains.
+    pub(crate) prune: bool,
     connector: Arc<SimConnector>,
     replicas: u64,
     ids: u128,
@@ -78,6 +83,8 @@ impl World {
             withhold: false,
             tokens: TokenPolicy::default(),
             wake: false,
+            existing: HashSet::new(),
+            prune: false,
             connector: Arc::new(SimConnector::default()),
             replicas: 0,
             ids: 0,
@@ -199,6 +206,7 @@ impl World {
         row.status = "online".into();
         let id = row.gateway_agent_id(gateway);
         put_on(&sim, &id, "Of before");
+        self.existing.insert((gateway, id.clone()));
         let file = sim.dialect().expected().token_file();
         let text = format!("# Tools\n\n- `AUTH_TOKEN={}`\n", secret.expose_secret());
         sim.edit_file(id.as_str(), file.as_str(), &text);
@@ -237,6 +245,7 @@ impl World {
                 tokens: self.tokens,
                 resync_interval: RESYNC,
                 wake: self.wake,
+                prune: self.prune,
             },
             workers: Workers::default(),
             clock: Arc::new(move || clock.now()),

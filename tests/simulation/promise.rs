@@ -41,7 +41,8 @@ async fn look(world: &World, statuses_only: bool) -> Vec<String> {
             statuses_only,
             problems: &mut problems,
         }
-        .run();
+        .run()
+        .await;
     }
     problems
 }
@@ -56,7 +57,7 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn run(mut self) {
+    async fn run(mut self) {
         let mut taken = HashSet::new();
         let mut held_back = None;
         for row in &self.snapshot.agents {
@@ -66,6 +67,7 @@ impl Check<'_> {
                 held_back.get_or_insert(reason);
             }
             match excluded {
+                Some("Deleting") => self.deleted(row, &id).await,
                 Some(reason) => self.status(row, ConditionStatus::False, Some(reason)),
                 None => self.managed(row, &id),
             }
@@ -78,8 +80,81 @@ impl Check<'_> {
         let ready = record.conditions.get(ConditionType::Ready).cloned();
         let what = format!("gateway {}", self.place.id);
         self.ready(&what, ready.as_ref(), record.generation, status, reason);
+        self.leftovers().await;
         if !self.statuses_only {
             self.foreign();
+        }
+    }
+
+    /// An agent whose removal was requested is gone with all that was its own, and its row says so.
+    async fn deleted(&mut self, row: &AgentRow, id: &GatewayAgentId) {
+        self.status(row, ConditionStatus::False, Some("Deleted"));
+        let record = self.snapshot.agent_records.get(&row.id).cloned().unwrap_or_default();
+        if !record.conditions.is_true(ConditionType::Deleted) {
+            self.say(format!("{id}: it is not said to be deleted"));
+        }
+        if self.statuses_only {
+            return;
+        }
+        if row.status != "deleting" || row.token_hash.is_some() || record.placement.is_some() {
+            let (status, place) = (&row.status, &record.placement);
+            self.say(format!(
+                "{id}: deleted, and its row says {status}, its place is {place:?}"
+            ));
+        }
+        if self.world.store.wake_columns(row.id).checkin_deadline_at.is_some() || record.wake.deadline.is_some() {
+            self.say(format!("{id}: deleted, and its check-in is awaited"));
+        }
+        let tokens = self.world.store.token_state(row.id).await.unwrap();
+        if tokens.verified.is_some() || !tokens.candidates.is_empty() {
+            self.say(format!("{id}: deleted, and its token is remembered"));
+        }
+        if self.explained(id, true) {
+            return;
+        }
+        if entry(&self.config, id.as_str()).is_some() {
+            self.say(format!("{id}: deleted, and still in the roster"));
+        }
+        if self.place.gateway.session(&session_key(id)).is_some() {
+            self.say(format!("{id}: deleted, and its session is there"));
+        }
+    }
+
+    /// Whether a row gives an agent of this gateway that id; `alive`: one whose removal was not requested.
+    fn explained(&self, id: &GatewayAgentId, alive: bool) -> bool {
+        let rows = &mut self.snapshot.agents.iter();
+        rows.any(|row| row.gateway_agent_id(self.place.id) == *id && !(alive && row.delete_requested_at.is_some()))
+    }
+
+    /// Nothing that we made is on the gateway without a row or a word about it, and nothing at all if it is to be removed.
+    async fn leftovers(&mut self) {
+        let known = self.world.store.traces(self.place.id).await.unwrap().leftovers;
+        let told = self.snapshot.record.conditions.is_true(ConditionType::Leftovers);
+        if told == known.is_empty() {
+            self.say(format!(
+                "gateway {}: Leftovers={told}, there are {known:?}",
+                self.place.id
+            ));
+        }
+        if self.statuses_only {
+            return;
+        }
+        for leftover in &known {
+            let there = entry(&self.config, leftover.id.as_str()).is_some();
+            if !there || self.explained(&leftover.id, false) || self.world.prune {
+                self.say(format!("{}: still a leftover", leftover.id));
+            }
+        }
+        for id in self.place.gateway.roster() {
+            let id = GatewayAgentId::observed(id);
+            let before = self.world.existing.contains(&(self.place.id, id.clone()));
+            if id.looks_managed()
+                && !before
+                && !self.explained(&id, false)
+                && known.iter().all(|leftover| leftover.id != id)
+            {
+                self.say(format!("{id}: nobody knows why it is on gateway {}", self.place.id));
+            }
         }
     }
 

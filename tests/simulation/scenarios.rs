@@ -87,6 +87,52 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         repeatable: WAKING,
         more_store_writes: 3,
     },
+    Scenario {
+        name: "delete",
+        prepare: three_agents,
+        act: Some(|world| {
+            let at = world.store.now().naive_utc();
+            world
+                .store
+                .edit_agent(worker(world), |row| row.delete_requested_at = Some(at));
+        }),
+        missing: nothing_more,
+        // Whether the gateway had come to its end is asked for by the same call; there is nothing left to remove then.
+        repeatable: &["agents.delete"],
+        more_store_writes: 0,
+    },
+    Scenario {
+        name: "delete of most of the config",
+        prepare: |world, dialect| {
+            let id = world.add_gateway(dialect);
+            let board = world.add_board(Some(id));
+            let agent = world.add_agent(id, Some(board), false);
+            world.store.edit_agent(agent, |row| {
+                row.heartbeat_config = Some(Ok(json!({ "every": "10m", "prompt": "Look around. ".repeat(80) })));
+            });
+        },
+        act: Some(|world| {
+            let at = world.store.now().naive_utc();
+            world
+                .store
+                .edit_agent(worker(world), |row| row.delete_requested_at = Some(at));
+        }),
+        missing: nothing_more,
+        repeatable: &["agents.delete"],
+        more_store_writes: 0,
+    },
+    Scenario {
+        name: "prune",
+        prepare: |world, dialect| {
+            world.prune = true;
+            three_agents(world, dialect);
+        },
+        act: Some(|world| world.store.delete_agent(worker(world))),
+        missing: nothing_more,
+        repeatable: &["agents.delete"],
+        // The event is recorded before what it tells of is.
+        more_store_writes: 1,
+    },
 ];
 
 /// A wake that was committed and not sent is followed, at its deadline, by one that resets the session first. Messages are

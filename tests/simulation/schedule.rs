@@ -74,6 +74,7 @@ impl Schedule {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut world = World::new(templates);
         world.second_writer = rng.random_bool(0.3);
+        world.prune = rng.random_bool(0.5);
         for n in 0..rng.random_range(1..=3_usize) {
             // The first goes through all dialects with the seed.
             let pick = if n == 0 {

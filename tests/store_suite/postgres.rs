@@ -310,6 +310,8 @@ impl World for Postgres {
             "openclaw_controller.agent_requests",
             "openclaw_controller.sync_requests",
             "openclaw_controller.sync_agents",
+            "openclaw_controller.leftovers",
+            "openclaw_controller.removed_agents",
             "openclaw_controller.events",
         ] {
             mark += &self

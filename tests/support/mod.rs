@@ -276,6 +276,8 @@ pub struct Options {
     pub agent_listen: Option<SocketAddr>,
     /// Whether agents are woken.
     pub wake: bool,
+    /// Whether leftovers are removed.
+    pub prune: bool,
 }
 
 impl Default for Options {
@@ -288,6 +290,7 @@ impl Default for Options {
             tokens: TokenArgs::default(),
             agent_listen: None,
             wake: false,
+            prune: false,
         }
     }
 }
@@ -313,6 +316,7 @@ impl Controller {
                 listen: address,
                 agent_listen: options.agent_listen,
                 tokens: options.tokens,
+                prune: options.prune,
             },
             resync_interval: Span(options.resync),
             token_hash: options.token_hash,

@@ -137,8 +137,8 @@ impl FleetMetrics {
     /// When one of the names is registered already.
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
         use ConditionType::{
-            Authorized, CheckedIn, Compatible, ConfigSynced, FilesSynced, Paused, Reachable, Ready, Registered,
-            TokenValid,
+            Authorized, CheckedIn, Compatible, ConfigSynced, Deleted, FilesSynced, Leftovers, Paused, Reachable, Ready,
+            Registered, TokenValid,
         };
         let counters = |name: &str, help: &str, label: &str, values: &[&str]| -> prometheus::Result<_> {
             let counters = registered(registry, IntCounterVec::new(ours(name, help), &[label])?)?;
@@ -153,13 +153,13 @@ impl FleetMetrics {
                 registry,
                 "agents",
                 "Agents by condition and status",
-                &[Registered, FilesSynced, TokenValid, CheckedIn, Paused, Ready],
+                &[Registered, FilesSynced, TokenValid, CheckedIn, Paused, Deleted, Ready],
             )?,
             gateways: ConditionGauges::register(
                 registry,
                 "gateways",
                 "Gateways by condition and status",
-                &[Reachable, Authorized, Compatible, ConfigSynced, Ready],
+                &[Reachable, Authorized, Compatible, ConfigSynced, Leftovers, Ready],
             )?,
             convergence: Convergence::register(registry)?,
             drift_detected: counters(

@@ -7,6 +7,7 @@ mod checkin;
 mod edit;
 mod hints;
 mod lease;
+mod removals;
 mod request;
 mod state;
 mod store;

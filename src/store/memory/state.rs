@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::model::{
-    AgentId, AgentRecord, AgentRow, Board, BoardId, GatewayId, GatewayRecord, GatewayRow, GatewaySnapshot, SyncRequest,
-    SyncResult, SyncedAgent, User,
+    AgentId, AgentRecord, AgentRow, Board, BoardId, GatewayAgentId, GatewayId, GatewayRecord, GatewayRow,
+    GatewaySnapshot, Leftover, SyncRequest, SyncResult, SyncedAgent, User,
 };
 use crate::store::{Candidate, Fence, OrphanGateway, RecordedEvent, VerifiedPair, WakeColumns};
 
@@ -45,6 +45,10 @@ pub(super) struct State {
     pub(super) syncs_ever: u128,
     /// One-shot syncs, oldest first.
     pub(super) syncs: Vec<Sync>,
+    /// By gateway and by the id there.
+    pub(super) leftovers: BTreeMap<(GatewayId, GatewayAgentId), Leftover>,
+    /// Whether the gateway has answered.
+    pub(super) removed: BTreeMap<(GatewayId, GatewayAgentId), bool>,
 }
 
 /// A one-shot sync, and what is done of it.

@@ -2,11 +2,12 @@
 
 use chrono::{DateTime, SubsecRound, Utc};
 
+use super::removals::{forget_tokens, keep_leftover, unplace};
 use super::state::{Remembered, State};
 use super::{MemoryStore, later};
 use crate::model::{
-    AgentId, Conditions, Event, GatewayAgentId, GatewayId, GatewayRecord, GatewaySnapshot, ObjectRef, WakeRecord,
-    WakeState,
+    AgentId, Conditions, Event, GatewayAgentId, GatewayId, GatewayRecord, GatewaySnapshot, Leftover, LeftoverReason,
+    ObjectRef, Traces, WakeRecord, WakeState,
 };
 use crate::store::record::{storable, storable_conditions};
 use crate::store::{
@@ -143,24 +144,13 @@ impl Store for MemoryStore {
 
     async fn forget_placement(&self, fence: &Fence, agents: &[AgentId]) -> Result<(), StoreError> {
         self.write("forget_placement", fence, |state| {
-            let mut changed = false;
-            for agent in agents {
-                if let Some(Remembered { record, .. }) = state.agent_records.get_mut(agent) {
-                    changed |= set(&mut record.placement, None);
-                    changed |= set(&mut record.registering_since, None);
-                    changed |= set(&mut record.first_provisioned_at, None);
-                    let wake = WakeRecord {
-                        woken_for: None,
-                        ..record.wake.checked_in()
-                    };
-                    changed |= set(&mut record.wake, wake);
-                }
-            }
+            let changed = agents.iter().filter(|agent| unplace(state, **agent)).count() > 0;
             (changed, ())
         })
     }
 
     async fn forget(&self, fence: &Fence, objects: &[ObjectRef]) -> Result<(), StoreError> {
+        let now = self.database_now();
         self.write("forget", fence, |state| {
             let mut changed = false;
             for object in objects {
@@ -169,17 +159,59 @@ impl Store for MemoryStore {
                         changed |= state.gateway_records.remove(id).is_some();
                     }
                     ObjectRef::Agent(id) if !state.agents.contains_key(id) => {
+                        changed |= keep_leftover(state, *id, LeftoverReason::RowDeleted, now);
                         changed |= state.agent_records.remove(id).is_some();
-                        changed |= state.verified.remove(id).is_some();
-                        changed |= state.candidates.remove(id).is_some();
-                        changed |= state.mismatches.remove(id).is_some();
-                        changed |= state.retired.remove(id).is_some();
+                        changed |= forget_tokens(state, *id);
                     }
                     _ => {}
                 }
             }
             (changed, ())
         })
+    }
+
+    async fn leave_placement(&self, fence: &Fence, agents: &[(AgentId, LeftoverReason)]) -> Result<(), StoreError> {
+        self.left(fence, agents)
+    }
+
+    async fn traces(&self, gateway: GatewayId) -> Result<Traces, StoreError> {
+        self.load_traces(gateway)
+    }
+
+    async fn leftovers(&self) -> Result<Vec<Leftover>, StoreError> {
+        self.load_leftovers()
+    }
+
+    async fn begin_removal(
+        &self,
+        fence: &Fence,
+        gateway: GatewayId,
+        agents: &[(GatewayAgentId, Option<AgentId>)],
+    ) -> Result<Vec<GatewayAgentId>, StoreError> {
+        self.begun(fence, gateway, agents)
+    }
+
+    async fn finish_removal(
+        &self,
+        fence: &Fence,
+        gateway: GatewayId,
+        agents: &[GatewayAgentId],
+    ) -> Result<(), StoreError> {
+        self.finished(fence, gateway, agents)
+    }
+
+    async fn complete_removal(&self, fence: &Fence, agent: AgentId, gateway: GatewayId) -> Result<bool, StoreError> {
+        self.deleted(fence, agent, gateway)
+    }
+
+    async fn forget_traces(
+        &self,
+        fence: &Fence,
+        gateway: GatewayId,
+        leftovers: &[GatewayAgentId],
+        removed: &[GatewayAgentId],
+    ) -> Result<(), StoreError> {
+        self.drop_traces(fence, gateway, leftovers, removed)
     }
 
     async fn write_gateway_status(

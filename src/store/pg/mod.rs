@@ -10,6 +10,7 @@ mod lease;
 mod load;
 mod migrate;
 mod records;
+mod removals;
 mod request;
 mod rows;
 mod status;

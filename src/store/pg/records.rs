@@ -211,6 +211,12 @@ impl PgStore {
         sqlx::query(
             "WITH gone AS MATERIALIZED (
                 SELECT id FROM unnest($1::uuid[]) AS i (id) WHERE NOT EXISTS (SELECT FROM agents a WHERE a.id = i.id)),
+             leftovers AS (
+                INSERT INTO openclaw_controller.leftovers (gateway_id, gateway_agent_id, agent_id, since, reason)
+                SELECT r.placement_gateway_id, r.placement_agent_id, r.agent_id, clock_timestamp(), 'RowDeleted'
+                  FROM gone JOIN openclaw_controller.agent_records r ON r.agent_id = gone.id
+                 WHERE r.placement_gateway_id IS NOT NULL AND r.registering_since IS NOT NULL
+                ON CONFLICT DO NOTHING),
              verified AS (DELETE FROM openclaw_controller.verified_tokens t USING gone WHERE t.agent_id = gone.id),
              candidates AS (DELETE FROM openclaw_controller.token_candidates t USING gone WHERE t.agent_id = gone.id),
              mismatches AS (DELETE FROM openclaw_controller.token_mismatches t USING gone WHERE t.agent_id = gone.id),

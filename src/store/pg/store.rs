@@ -4,7 +4,10 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::PgStore;
-use crate::model::{AgentId, Event, GatewayAgentId, GatewayId, GatewaySnapshot, ObjectRef, WakeRecord, WakeState};
+use crate::model::{
+    AgentId, Event, GatewayAgentId, GatewayId, GatewaySnapshot, Leftover, LeftoverReason, ObjectRef, Traces,
+    WakeRecord, WakeState,
+};
 use crate::store::{
     AgentStatusWrite, Candidate, Fence, GatewayStatusWrite, OrphanGateway, Placement, RecordedEvent, Store, StoreError,
     TokenState,
@@ -96,6 +99,50 @@ impl Store for PgStore {
             return Ok(());
         }
         self.bounded(self.forget_objects(fence, objects)).await
+    }
+
+    async fn leave_placement(&self, fence: &Fence, agents: &[(AgentId, LeftoverReason)]) -> Result<(), StoreError> {
+        self.bounded(self.keep_leftovers(fence, agents)).await
+    }
+
+    async fn traces(&self, gateway: GatewayId) -> Result<Traces, StoreError> {
+        self.bounded(self.load_traces(gateway)).await
+    }
+
+    async fn leftovers(&self) -> Result<Vec<Leftover>, StoreError> {
+        self.bounded(self.load_leftovers()).await
+    }
+
+    async fn begin_removal(
+        &self,
+        fence: &Fence,
+        gateway: GatewayId,
+        agents: &[(GatewayAgentId, Option<AgentId>)],
+    ) -> Result<Vec<GatewayAgentId>, StoreError> {
+        self.bounded(self.store_begun_removals(fence, gateway, agents)).await
+    }
+
+    async fn finish_removal(
+        &self,
+        fence: &Fence,
+        gateway: GatewayId,
+        agents: &[GatewayAgentId],
+    ) -> Result<(), StoreError> {
+        self.bounded(self.store_finished_removals(fence, gateway, agents)).await
+    }
+
+    async fn complete_removal(&self, fence: &Fence, agent: AgentId, gateway: GatewayId) -> Result<bool, StoreError> {
+        self.bounded(self.store_deleted(fence, agent, gateway)).await
+    }
+
+    async fn forget_traces(
+        &self,
+        fence: &Fence,
+        gateway: GatewayId,
+        leftovers: &[GatewayAgentId],
+        removed: &[GatewayAgentId],
+    ) -> Result<(), StoreError> {
+        self.bounded(self.drop_traces(fence, gateway, leftovers, removed)).await
     }
 
     async fn write_gateway_status(

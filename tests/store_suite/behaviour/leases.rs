@@ -44,6 +44,14 @@ pub(super) async fn nobody_writes_without_the_lease(world: &impl World) {
             store.note_mismatch(fence, WORKER, None).await.map(|_| ()),
             store.drop_candidates(fence, WORKER).await,
             store.record_events(fence, &[event]).await,
+            store.leave_placement(fence, &[(WORKER, LeftoverReason::Moved)]).await,
+            store
+                .begin_removal(fence, GATEWAY, &[(name("mc-x"), Some(WORKER))])
+                .await
+                .map(|_| ()),
+            store.finish_removal(fence, GATEWAY, &[name("mc-x")]).await,
+            store.complete_removal(fence, WORKER, GATEWAY).await.map(|_| ()),
+            store.forget_traces(fence, GATEWAY, &[name("mc-x")], &[]).await,
         ];
         for (i, outcome) in outcomes.into_iter().enumerate() {
             let fenced = StoreError::Fenced {

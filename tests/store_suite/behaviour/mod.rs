@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use openclaw_controller::model::{
     AgentId, AgentRecord, BoardId, ConditionStatus, ConditionType, Conditions, Event, EventKind, GatewayAgentId,
-    GatewayId, ObjectRef,
+    GatewayId, LeftoverReason, ObjectRef,
 };
 use openclaw_controller::store::{
     AgentStatusWrite, Candidate, Fence, GatewayStatusWrite, Hint, LeaseStore, Store, StoreError,
@@ -17,6 +17,7 @@ use super::world::{ORGANIZATION, TTL, World, agent, at, board, fence, gateway, i
 
 mod leases;
 mod records;
+mod removals;
 mod rotations;
 mod rows;
 mod syncs;
@@ -25,6 +26,7 @@ mod wakes;
 
 use self::leases::*;
 use self::records::*;
+use self::removals::*;
 use self::rotations::*;
 use self::rows::*;
 use self::syncs::*;
@@ -79,6 +81,11 @@ every_store!(
     a_request_is_withdrawn_unless_it_is_answered,
     a_sync_is_removed_a_day_after_it_was_asked_for,
     nobody_carries_out_a_sync_without_the_lease,
+    what_we_put_somewhere_is_left_there_and_what_we_found_is_not,
+    a_row_that_is_gone_leaves_what_we_made_for_it,
+    a_removal_is_begun_only_while_it_is_wanted,
+    a_deleted_agent_has_no_place_no_token_and_no_deadline,
+    an_agent_that_is_elsewhere_too_is_not_gone_from_there,
 );
 
 const NEVER: &str = "nothing was to be written";
