@@ -7,6 +7,7 @@ mod desired;
 mod dialect;
 mod file;
 mod identity;
+mod lead;
 mod observed;
 mod record;
 mod step;
@@ -17,6 +18,7 @@ pub use desired::{AgentRequests, AgentRow, Board, GatewayRow, GatewaySnapshot, J
 pub use dialect::{Dialect, Effect, RosterShape, Visibility};
 pub use file::{FileName, TOKEN_SENTINEL, break_sentinel};
 pub use identity::{AgentId, AgentRole, BoardId, GatewayAgentId, GatewayId, session_key, slug, workspace_path};
+pub use lead::{EnsureLeads, LeadSettings, NewLead};
 pub use observed::{FileContent, FileStat, ObservedConfig, RosterEntry};
 pub use record::{AgentRecord, Event, EventKind, GatewayRecord, ObjectRef};
 pub use step::{AgentPlan, ConfigChange, ConfigStep, FileStep, FileWrite, GatewayPlan};

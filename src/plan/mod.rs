@@ -4,10 +4,12 @@
 
 mod agent;
 mod gateway;
+mod leads;
 mod wake;
 
 pub use agent::{AgentGoal, FilePolicy, ObservedFile, ObservedFiles, plan_agent};
 pub use gateway::{GatewayGoal, MAX_NEW_AGENTS_PER_PATCH, RosterGoal, plan_gateway};
+pub use leads::{LeadPlan, plan_leads};
 pub use wake::{
     CHECK_IN_WITHIN, MAX_WAKES, SECOND_WRITER_PAUSE, WakeDecision, WakeInput, check_in_deadline, decide_wake,
 };

@@ -43,11 +43,11 @@ impl<S: Store, C: Connector> Reconciler for GatewayReconciler<S, C> {
 
     async fn reconcile(&self, key: &GatewayId, cx: &Context) -> Result<Action, ReconcileError> {
         let world = &self.0;
-        let Some(spec) = world.cache.gateway(*key) else {
+        let Some(mut spec) = world.cache.gateway(*key) else {
             world.sessions.remove(*key);
             return Ok(Action::Done);
         };
-        let outcome = world.converge_gateway(&spec, cx).await;
+        let outcome = world.converge_gateway(&mut spec, cx).await;
         world.report_gateway(&spec, &outcome).await?;
         match outcome {
             Ok(outcome) => {
@@ -56,7 +56,7 @@ impl<S: Store, C: Connector> Reconciler for GatewayReconciler<S, C> {
                     // The next patch follows at once; agents that are in already get their files meanwhile.
                     return Ok(Action::RequeueAfter(Duration::ZERO));
                 }
-                Ok(Action::Done)
+                world.missing_leads(&spec).map_or(Ok(Action::Done), Err)
             }
             // As predicted: no failure, and no reason to back off.
             Err(GatewayFailure::Restarting) => Ok(Action::RequeueAfter(RESTART_PAUSE)),
@@ -72,9 +72,16 @@ impl<S: Store, C: Connector> Reconciler for GatewayReconciler<S, C> {
 }
 
 impl<S: Store, C: Connector> World<S, C> {
-    async fn converge_gateway(&self, spec: &GatewaySpec, cx: &Context) -> Result<GatewayOutcome, GatewayFailure> {
+    /// Makes the gateway match its spec, which becomes a newer one if leads had to be made.
+    async fn converge_gateway(
+        &self,
+        spec: &mut Arc<GatewaySpec>,
+        cx: &Context,
+    ) -> Result<GatewayOutcome, GatewayFailure> {
         let id = spec.id();
         let session = self.session(spec).await?;
+        *spec = self.ensure_leads(Arc::clone(spec)).await?;
+        let spec = &**spec;
         let mut config = session
             .client
             .config_get()

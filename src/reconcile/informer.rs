@@ -120,7 +120,8 @@ impl<S: Store, C: Connector> World<S, C> {
     }
 
     /// Loads one gateway's rows and enqueues what changed.
-    async fn refresh(&self, id: GatewayId) -> Result<(), StoreError> {
+    pub(super) async fn refresh(&self, id: GatewayId) -> Result<(), StoreError> {
+        let _turn = self.loading.lock().await;
         match self.load_after_hint(id).await? {
             Some(snapshot) => self.accept(vec![snapshot], Discovery::Hint).await?,
             None => self.forget_gateway(id).await?,
@@ -147,6 +148,7 @@ impl<S: Store, C: Connector> World<S, C> {
 
     /// Loads everything and enqueues everything.
     async fn refresh_all(&self) -> Result<(), StoreError> {
+        let _turn = self.loading.lock().await;
         let fleet = self.store.load_fleet().await?;
         let present: HashSet<_> = fleet.iter().map(|snapshot| snapshot.gateway.id).collect();
         for spec in self.cache.gateways() {
@@ -176,6 +178,7 @@ impl<S: Store, C: Connector> World<S, C> {
         let mut specs: Vec<_> = snapshots
             .into_iter()
             .map(|snapshot| spec::derive(snapshot, &environment, revision))
+            .map(|spec| spec.wanting_leads(self.settings.ensure_leads))
             .collect();
         let changed: Vec<_> = specs.iter_mut().flat_map(count_changes).collect();
         let mut replaced = Vec::new();
@@ -242,6 +245,9 @@ impl<S: Store, C: Connector> World<S, C> {
         if now.session_key != before.session_key && now.session_key.as_ref() != Some(&new.session_key) {
             return true;
         }
+        if new.role.is_lead() && now.gateway_id != before.gateway_id && now.gateway_id != new.home {
+            return true;
+        }
         let state = self.state();
         let memory = state.agents.get(&now.id);
         if now.last_seen_at != before.last_seen_at && awaits_check_in(memory, new) {
@@ -302,6 +308,7 @@ impl<S: Store, C: Connector> World<S, C> {
         {
             let mut state = self.state();
             state.gateways.remove(&id);
+            state.leads.remove(&id);
             state.in_doubt.remove(&ObjectRef::Gateway(id));
         }
         if let Some(old) = self.cache.remove(id) {

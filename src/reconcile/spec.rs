@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::model::{
-    AgentId, AgentRecord, AgentRole, AgentRow, Board, BoardId, GatewayAgentId, GatewayId, GatewaySnapshot, JsonColumn,
-    session_key, workspace_path,
+    AgentId, AgentRecord, AgentRole, AgentRow, Board, BoardId, EnsureLeads, GatewayAgentId, GatewayId, GatewaySnapshot,
+    JsonColumn, session_key, workspace_path,
 };
+use crate::plan::{LeadPlan, plan_leads};
 
 /// Why an agent is not managed although its row exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +71,8 @@ impl Excluded {
 pub(super) struct AgentSpec {
     /// Its row.
     pub row: AgentRow,
+    /// The gateway that it belongs to, whatever its row says.
+    pub home: GatewayId,
     /// What it is for.
     pub role: AgentRole,
     /// Its id on the gateway.
@@ -109,6 +112,8 @@ pub(super) struct GatewaySpec {
     pub snapshot: GatewaySnapshot,
     /// The agents, oldest first.
     pub agents: Vec<Arc<AgentSpec>>,
+    /// The leads that its boards want and have no rows for.
+    pub leads: LeadPlan,
     /// Digest of the gateway's own spec. Holds no secret.
     pub digest: String,
     /// Counts changes of the digest.
@@ -121,6 +126,17 @@ impl GatewaySpec {
     /// The gateway's id.
     pub(super) fn id(&self) -> GatewayId {
         self.snapshot.gateway.id
+    }
+
+    /// With the leads that are missing: a change of them concerns the gateway reconciler, too.
+    pub(super) fn wanting_leads(mut self, ensure: EnsureLeads) -> Self {
+        let rows = self.agents.iter().map(|agent| &agent.row);
+        let (boards, settings) = (self.snapshot.boards.values(), &self.snapshot.lead_settings);
+        self.leads = plan_leads(ensure, self.id(), boards, rows, settings);
+        if !self.leads.is_empty() {
+            self.roster_digest = digest(&json!([self.roster_digest, self.leads]));
+        }
+        self
     }
 
     /// The agents that are managed.
@@ -182,6 +198,7 @@ pub(super) fn derive(mut snapshot: GatewaySnapshot, environment: &str, revision:
         roster_digest: self::digest(&json!([digest, roster])),
         generation: snapshot.record.generation,
         digest,
+        leads: LeadPlan::default(),
         agents,
         snapshot,
     }
@@ -263,6 +280,7 @@ fn derive_agent(
         session_key: session_key(&gateway_agent_id),
         workspace: workspace.unwrap_or_default(),
         generation: record.generation,
+        home: gateway.id,
         role,
         gateway_agent_id,
         excluded,
@@ -372,6 +390,7 @@ mod tests {
                 context: None,
             }),
             boards: boards.into_iter().map(|board| (board.id, board)).collect(),
+            lead_settings: HashMap::new(),
             agents,
             record: GatewayRecord::default(),
             agent_records: HashMap::new(),

@@ -11,7 +11,7 @@ use super::memory::AgentMemory;
 use super::rotation::TokenPolicy;
 use super::session::Sessions;
 use super::slots::WakeSlots;
-use crate::model::{AgentId, GatewayId, ObjectRef};
+use crate::model::{AgentId, EnsureLeads, GatewayId, ObjectRef};
 use crate::render::TemplateSet;
 use crate::runtime::{FleetMetrics, WorkQueue};
 use crate::store::{Fence, GatewayStatusWrite};
@@ -38,6 +38,8 @@ pub struct Settings {
     pub resync_interval: Duration,
     /// Whether agents are woken and their check-ins awaited.
     pub wake: bool,
+    /// Which boards are given a lead where they have none.
+    pub ensure_leads: EnsureLeads,
 }
 
 /// What one tenure of the fleet works with. A new tenure starts with a new world: nothing that was remembered under an
@@ -68,6 +70,9 @@ pub(super) struct World<S, C> {
     /// Whose turn it is to be woken.
     pub wakes: WakeSlots,
     pub(super) state: Mutex<State>,
+    /// Held from the beginning of a load until what it brought is in the cache: there is more than one who loads, and the
+    /// older of two snapshots must not come last.
+    pub(super) loading: tokio::sync::Mutex<()>,
 }
 
 /// What is remembered between reconciles. Losing all of it costs reads, and never a wrong write.
@@ -77,6 +82,8 @@ pub(super) struct State {
     pub(super) agents: HashMap<AgentId, AgentMemory>,
     /// The status last written for each gateway.
     pub(super) gateways: HashMap<GatewayId, GatewayStatusWrite>,
+    /// Why leads of each gateway's boards could not be made when that was last tried, in words.
+    pub(super) leads: HashMap<GatewayId, Vec<String>>,
     /// Objects whose last status was sent to the database without an answer: it may hold that or the one before, so the next
     /// one is written whatever it is.
     pub(super) in_doubt: HashSet<ObjectRef>,
@@ -122,6 +129,7 @@ impl<S, C> World<S, C> {
             metrics,
             wakes: WakeSlots::default(),
             state: Mutex::default(),
+            loading: tokio::sync::Mutex::default(),
         }
     }
 

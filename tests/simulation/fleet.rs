@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use chrono::{NaiveDateTime, TimeDelta};
 use openclaw_controller::model::{
-    AgentId, AgentRequests, AgentRow, Board, BoardId, GatewayAgentId, GatewayId, GatewayRow, User, workspace_path,
+    AgentId, AgentRequests, AgentRow, Board, BoardId, EnsureLeads, GatewayAgentId, GatewayId, GatewayRow, User,
+    workspace_path,
 };
 use openclaw_controller::reconcile::{AGENT_CONTROLLER, Fleet, GATEWAY_CONTROLLER, Settings, TokenPolicy, Workers};
 use openclaw_controller::render::TemplateSet;
@@ -53,6 +54,8 @@ pub(crate) struct World {
     pub(crate) tokens: TokenPolicy,
     /// Whether the controllers wake agents.
     pub(crate) wake: bool,
+    /// Which boards the controllers give a lead.
+    pub(crate) leads: EnsureLeads,
     connector: Arc<SimConnector>,
     replicas: u64,
     ids: u128,
@@ -78,6 +81,7 @@ impl World {
             withhold: false,
             tokens: TokenPolicy::default(),
             wake: false,
+            leads: EnsureLeads::None,
             connector: Arc::new(SimConnector::default()),
             replicas: 0,
             ids: 0,
@@ -228,6 +232,7 @@ impl World {
                 tokens: self.tokens,
                 resync_interval: RESYNC,
                 wake: self.wake,
+                ensure_leads: self.leads,
             },
             workers: Workers::default(),
             clock: Arc::new(move || clock.now()),

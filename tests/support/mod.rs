@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use openclaw_controller::cli::run;
-use openclaw_controller::config::{DesiredArgs, RunArgs, Span, TokenArgs, TokenHash};
+use openclaw_controller::config::{DesiredArgs, LeadBoards, RunArgs, Span, TokenArgs, TokenHash};
 use openclaw_controller::lab;
 use openclaw_controller::model::{AgentId, BoardId, Condition, ConditionStatus, ConditionType, Conditions, GatewayId};
 use openclaw_controller::store::{PgOptions, PgStore};
@@ -276,6 +276,8 @@ pub struct Options {
     pub agent_listen: Option<SocketAddr>,
     /// Whether agents are woken.
     pub wake: bool,
+    /// Which boards are given a lead; by default none, so that tests see the agents that they made.
+    pub leads: Option<LeadBoards>,
 }
 
 impl Default for Options {
@@ -288,6 +290,7 @@ impl Default for Options {
             tokens: TokenArgs::default(),
             agent_listen: None,
             wake: false,
+            leads: Some(LeadBoards::None),
         }
     }
 }
@@ -313,6 +316,7 @@ impl Controller {
                 listen: address,
                 agent_listen: options.agent_listen,
                 tokens: options.tokens,
+                ensure_leads: options.leads,
             },
             resync_interval: Span(options.resync),
             token_hash: options.token_hash,

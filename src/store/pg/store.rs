@@ -4,10 +4,12 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::PgStore;
-use crate::model::{AgentId, Event, GatewayAgentId, GatewayId, GatewaySnapshot, ObjectRef, WakeRecord, WakeState};
+use crate::model::{
+    AgentId, Event, GatewayAgentId, GatewayId, GatewaySnapshot, NewLead, ObjectRef, WakeRecord, WakeState,
+};
 use crate::store::{
-    AgentStatusWrite, Candidate, Fence, GatewayStatusWrite, OrphanGateway, Placement, RecordedEvent, Store, StoreError,
-    TokenState,
+    AgentStatusWrite, Candidate, Fence, GatewayStatusWrite, LeadCreation, OrphanGateway, Placement, RecordedEvent,
+    Store, StoreError, TokenState,
 };
 
 impl Store for PgStore {
@@ -184,6 +186,10 @@ impl Store for PgStore {
 
     async fn set_wake_baseline(&self, fence: &Fence, agent: AgentId, baseline: &WakeRecord) -> Result<(), StoreError> {
         self.bounded(self.store_wake_baseline(fence, agent, baseline)).await
+    }
+
+    async fn create_lead(&self, fence: &Fence, lead: &NewLead) -> Result<LeadCreation, StoreError> {
+        self.bounded(self.insert_lead(fence, lead)).await
     }
 
     async fn record_events(&self, fence: &Fence, events: &[Event]) -> Result<(), StoreError> {

@@ -15,6 +15,7 @@ use super::memory::Memory;
 use super::postgres::Postgres;
 use super::world::{ORGANIZATION, TTL, World, agent, at, board, fence, gateway, id, next, owner};
 
+mod leads;
 mod leases;
 mod records;
 mod rotations;
@@ -22,6 +23,7 @@ mod rows;
 mod tokens;
 mod wakes;
 
+use self::leads::*;
 use self::leases::*;
 use self::records::*;
 use self::rotations::*;
@@ -70,6 +72,9 @@ every_store!(
     a_baseline_is_recorded_without_a_word_in_the_row,
     a_forgotten_placement_keeps_the_wakes_counter_only,
     a_hint_comes_for_a_check_in_that_is_awaited_only,
+    a_lead_is_made_for_a_board_that_has_none,
+    no_lead_is_made_for_a_board_that_has_one_or_is_elsewhere,
+    what_is_chosen_for_a_boards_lead_is_loaded_with_its_gateway,
 );
 
 const NEVER: &str = "nothing was to be written";

@@ -1,0 +1,118 @@
+//! Rows for leads that are missing, and what is told of a gateway's rows: a lead for each board, a main agent.
+//!
+//! Only the row is made here. From then on a lead is an agent like any other, which is why none is ever forgotten between its
+//! row and its first wake.
+
+use std::sync::Arc;
+
+use super::spec::GatewaySpec;
+use super::status::{Finding, GatewayFailure};
+use super::world::World;
+use crate::gateway::Connector;
+use crate::model::{ConditionStatus, ConditionType, EnsureLeads};
+use crate::runtime::ReconcileError;
+use crate::store::{LeadCreation, Store, StoreError};
+
+/// The reason of the condition while leads are missing.
+pub(super) const LEAD_NOT_CREATED: &str = "LeadNotCreated";
+
+impl<S: Store, C: Connector> World<S, C> {
+    /// Makes the rows of leads that are missing, and returns the gateway's spec with them in it: they are to be part of the
+    /// same patch as everything else. What stands in the way of one is remembered, and in the way of nothing else.
+    pub(super) async fn ensure_leads(&self, spec: Arc<GatewaySpec>) -> Result<Arc<GatewaySpec>, GatewayFailure> {
+        let id = spec.id();
+        if spec.leads.is_empty() {
+            self.state().leads.remove(&id);
+            return Ok(spec);
+        }
+        let mut problems = spec.leads.refused.clone();
+        let mut changed = false;
+        for lead in &spec.leads.create {
+            match self.store.create_lead(&self.fence, lead).await {
+                Ok(outcome) => {
+                    changed = true;
+                    if let LeadCreation::Created(agent) = outcome {
+                        tracing::info!(gateway = %id, board = %lead.board, %agent, "made the row of a lead");
+                    }
+                }
+                Err(error @ (StoreError::Unreachable(_) | StoreError::Fenced { .. } | StoreError::NotMigrated(_))) => {
+                    return Err(GatewayFailure::Store(error));
+                }
+                Err(error) => {
+                    problems.push(format!("board {} ({}): {error}", lead.board, lead.board_name));
+                }
+            }
+        }
+        self.state().leads.insert(id, problems);
+        if !changed {
+            return Ok(spec);
+        }
+        // Loaded here and now: whether and when a notification of it arrives is another matter.
+        self.refresh(id).await.map_err(GatewayFailure::Store)?;
+        self.cache.gateway(id).ok_or(GatewayFailure::Cancelled)
+    }
+
+    /// The error by which leads that could not be made are tried again, everything else being done.
+    pub(super) fn missing_leads(&self, spec: &GatewaySpec) -> Option<ReconcileError> {
+        let (kind, status, reason, message) = self.lead_finding(spec)?;
+        let missing = status == ConditionStatus::False;
+        missing.then(|| ReconcileError::new(format!("gateway {}: {kind}: {reason}: {message}", spec.id())))
+    }
+
+    /// What is to be told of the gateway's rows, whether or not it could be reached.
+    pub(super) fn row_findings(&self, spec: &GatewaySpec) -> Vec<Finding> {
+        self.lead_finding(spec)
+            .into_iter()
+            .chain([main_finding(spec)])
+            .collect()
+    }
+
+    fn lead_finding(&self, spec: &GatewaySpec) -> Option<Finding> {
+        use ConditionStatus::{False, True, Unknown};
+        if self.settings.ensure_leads == EnsureLeads::None {
+            return None;
+        }
+        let problem = self.state().leads.get(&spec.id()).and_then(|all| summary(all));
+        let (status, reason, message) = if spec.leads.is_empty() {
+            let message = "every board that is to have a lead has one".to_owned();
+            (True, "EveryBoardHasOne", message)
+        } else if let Some(problem) = problem {
+            (False, LEAD_NOT_CREATED, problem)
+        } else {
+            let message = "leads are missing; their rows are made once the gateway is reached".to_owned();
+            (Unknown, "NotObserved", message)
+        };
+        Some((ConditionType::LeadsEnsured, status, reason, message))
+    }
+}
+
+/// What stands in the way of leads, if anything does.
+fn summary(problems: &[String]) -> Option<String> {
+    let first = problems.first()?;
+    let more = match problems.len() - 1 {
+        0 => String::new(),
+        more => format!(" (and {more} more boards)"),
+    };
+    Some(format!(
+        "a lead could not be made: {first}{more}; it is tried again, and not needed any more once somebody else makes it \
+         (or with --ensure-leads=none)"
+    ))
+}
+
+/// Whether the gateway's main agent has a row. That it has none keeps nothing from being ready.
+fn main_finding(spec: &GatewaySpec) -> Finding {
+    let (status, reason, message) = if spec.agents.iter().any(|agent| agent.role.is_main()) {
+        (
+            ConditionStatus::True,
+            "RecordFound",
+            "the gateway's main agent has a row",
+        )
+    } else {
+        (
+            ConditionStatus::False,
+            "RecordNotFound",
+            "Gateway agent record not found; add a row to agents with this gateway_id and without a board_id to have one.",
+        )
+    };
+    (ConditionType::MainAgent, status, reason, message.to_owned())
+}
