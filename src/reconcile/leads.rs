@@ -16,6 +16,9 @@ use crate::store::{LeadCreation, Store, StoreError};
 /// The reason of the condition while leads are missing.
 pub(super) const LEAD_NOT_CREATED: &str = "LeadNotCreated";
 
+/// So many boards are told of one by one.
+const TOLD: usize = 3;
+
 impl<S: Store, C: Connector> World<S, C> {
     /// Makes the rows of leads that are missing, and returns the gateway's spec with them in it: they are to be part of the
     /// same patch as everything else. What stands in the way of one is remembered, and in the way of nothing else.
@@ -88,14 +91,18 @@ impl<S: Store, C: Connector> World<S, C> {
 
 /// What stands in the way of leads, if anything does.
 fn summary(problems: &[String]) -> Option<String> {
-    let first = problems.first()?;
-    let more = match problems.len() - 1 {
+    if problems.is_empty() {
+        return None;
+    }
+    let told: Vec<&str> = problems.iter().take(TOLD).map(String::as_str).collect();
+    let more = match problems.len() - told.len() {
         0 => String::new(),
-        more => format!(" (and {more} more boards)"),
+        more => format!("; and {more} more"),
     };
     Some(format!(
-        "a lead could not be made: {first}{more}; it is tried again, and not needed any more once somebody else makes it \
-         (or with --ensure-leads=none)"
+        "leads could not be made: {}{more}. It is tried again; put right what is in the way, make the rows yourself, or run \
+         with --ensure-leads=none.",
+        told.join("; ")
     ))
 }
 

@@ -74,6 +74,28 @@ async fn however_many_controllers_race_each_board_gets_one_lead() {
 }
 
 #[tokio::test]
+async fn a_leads_row_has_all_that_their_tables_want_and_times_in_utc_wherever_the_server_is() {
+    let world = Postgres::new().await;
+    let lead = boards(&world, 1).await.remove(0);
+    let database = url::Url::parse(&world.url).unwrap().path()[1..].to_owned();
+    world
+        .run(&format!("ALTER DATABASE {database} SET timezone = 'Asia/Tokyo'"))
+        .await;
+    let (store, fence) = controller(&world, "all").await;
+    let LeadCreation::Created(id) = store.create_lead(&fence, &lead).await.unwrap() else {
+        panic!("no lead was made")
+    };
+    let row = world
+        .text(&format!(
+            "SELECT (abs(extract(epoch FROM created_at - (clock_timestamp() AT TIME ZONE 'UTC'))) < 60,
+                     updated_at = created_at, lifecycle_generation, wake_attempts, is_board_lead, heartbeat_config IS NULL,
+                     agent_token_hash IS NULL, last_wake_sent_at IS NULL) FROM agents WHERE id = '{id}'"
+        ))
+        .await;
+    assert_eq!(row, "(t,t,0,0,t,t,t,t)");
+}
+
+#[tokio::test]
 async fn a_lead_that_the_other_program_has_inserted_and_not_committed_yet_is_waited_for() {
     let world = Postgres::new().await;
     let lead = boards(&world, 1).await.remove(0);
@@ -99,7 +121,13 @@ async fn a_lead_that_the_other_program_has_inserted_and_not_committed_yet_is_wai
         let (store, fence, lead) = (store.clone(), fence.clone(), lead.clone());
         async move { store.create_lead(&fence, &lead).await }
     });
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    while world
+        .text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")
+        .await
+        == "0"
+    {
+        assert!(!waiting.is_finished(), "it does not wait");
+    }
     theirs.commit().await.unwrap();
     assert_eq!(waiting.await.unwrap(), Ok(LeadCreation::Present));
     assert_eq!(leads_of(&world, lead.board).await, "1");
@@ -158,11 +186,13 @@ async fn what_their_tables_have_against_the_row_is_told_and_leaves_nothing_behin
         ),
     ] {
         world.run(against).await;
-        let mark = world.mark().await;
         let error = store.create_lead(&fence, &lead).await.unwrap_err();
         assert!(error.to_string().contains(says), "{error}");
         assert!(!error.is_transient(), "{error:?}");
-        assert_eq!(world.mark().await, mark, "something was written");
+        let left = world
+            .text("(SELECT count(*) FROM agents) + (SELECT count(*) FROM openclaw_controller.events)")
+            .await;
+        assert_eq!(left, "1", "something was written");
         world.run(away).await;
     }
     // The same connection works on.

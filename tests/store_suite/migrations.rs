@@ -49,7 +49,7 @@ async fn an_empty_database_gets_everything_and_a_second_run_changes_nothing() {
     let first = world.store.migrate().await.unwrap();
     assert_eq!(
         (first.applied.as_slice(), first.triggers, first.created_tables),
-        ([1, 2, 3].as_slice(), 25, true)
+        ([1, 2, 3, 5].as_slice(), 25, true)
     );
     world.store.check_schema().await.unwrap();
     assert!(world.store.load_fleet().await.unwrap().is_empty());
@@ -194,7 +194,7 @@ async fn a_missing_privilege_is_named_with_what_to_grant() {
     world
         .run(&format!(
             "GRANT SELECT, TRIGGER ON {tables} TO {role};
-             GRANT UPDATE (status, openclaw_session_id, agent_token_hash, last_provision_error, last_seen_at,
+             GRANT UPDATE (gateway_id, status, openclaw_session_id, agent_token_hash, last_provision_error, last_seen_at,
                            wake_attempts, last_wake_sent_at, checkin_deadline_at) ON agents TO {role}"
         ))
         .await;
@@ -222,7 +222,7 @@ async fn a_newer_schema_is_left_to_a_newer_program() {
              VALUES (999, 'of the future', true, '', 0)",
         )
         .await;
-    let newer = StoreError::NewerSchema { found: 999, known: 3 };
+    let newer = StoreError::NewerSchema { found: 999, known: 5 };
     assert_eq!(world.store.migrate().await.unwrap_err(), newer);
     assert_eq!(world.store.check_schema().await.unwrap_err(), newer);
 }

@@ -25,15 +25,21 @@ pub struct Finished {
     pub stderr: String,
 }
 
-/// Runs the binary to its end, with nothing of this environment but what is given.
+/// Runs the binary to its end, with nothing of this environment but what is given, and without leads that nobody made.
 pub async fn command(arguments: &[&str], environment: &[(&str, &str)]) -> Finished {
+    let leads = ("OPENCLAW_CONTROLLER_ENSURE_LEADS", "none");
+    let environment: Vec<_> = environment.iter().copied().chain([leads]).collect();
+    bare_command(arguments, &environment).await
+}
+
+/// Runs the binary to its end, with nothing of this environment but what is given, and all of its defaults.
+pub async fn bare_command(arguments: &[&str], environment: &[(&str, &str)]) -> Finished {
     let state = TempDir::new().unwrap();
     let child = tokio::process::Command::new(BINARY)
         .args(arguments)
         .env_clear()
         .env("HOME", state.path())
         .env("STATE_DIRECTORY", state.path())
-        .env("OPENCLAW_CONTROLLER_ENSURE_LEADS", "none")
         .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .kill_on_drop(true)

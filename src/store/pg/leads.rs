@@ -50,8 +50,11 @@ async fn create(tx: &mut PgConnection, lead: &NewLead) -> Result<LeadCreation, s
         .bind(format!("{SCHEMA}.lead {}", lead.board))
         .execute(&mut *tx)
         .await?;
+    if has_lead(&mut *tx, lead).await? {
+        return Ok(LeadCreation::Present);
+    }
     // The other program: a lead that it has inserted and not committed yet holds its board's row, by the foreign key. Locking
-    // takes a right that we need for nothing else, and it is only asked for where we have it.
+    // takes a right that we need for nothing else, so it is only done where we have it.
     let may_lock: bool = sqlx::query_scalar("SELECT has_any_column_privilege('boards', 'UPDATE')")
         .fetch_one(&mut *tx)
         .await?;
@@ -68,12 +71,8 @@ async fn create(tx: &mut PgConnection, lead: &NewLead) -> Result<LeadCreation, s
     if here.is_none() {
         return Ok(LeadCreation::BoardElsewhere);
     }
-    // A statement of its own, so that it sees what was committed while we waited for the locks.
-    let present: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM agents WHERE board_id = $1 AND is_board_lead)")
-        .bind(lead.board.0)
-        .fetch_one(&mut *tx)
-        .await?;
-    if present {
+    // Again: what was committed while we waited is seen by a later statement only.
+    if has_lead(&mut *tx, lead).await? {
         return Ok(LeadCreation::Present);
     }
     let (id, now): (Uuid, NaiveDateTime) =
@@ -97,4 +96,11 @@ async fn create(tx: &mut PgConnection, lead: &NewLead) -> Result<LeadCreation, s
     .execute(&mut *tx)
     .await?;
     Ok(LeadCreation::Created(AgentId(id)))
+}
+
+async fn has_lead(tx: &mut PgConnection, lead: &NewLead) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT FROM agents WHERE board_id = $1 AND is_board_lead)")
+        .bind(lead.board.0)
+        .fetch_one(tx)
+        .await
 }
