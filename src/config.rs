@@ -84,10 +84,9 @@ impl LeadBoards {
     pub fn resolve(chosen: Option<Self>, existing_installation: bool) -> EnsureLeads {
         match chosen {
             Some(Self::All) => EnsureLeads::All,
-            Some(Self::Confirmed) => EnsureLeads::Confirmed,
             Some(Self::None) => EnsureLeads::None,
             None if existing_installation => EnsureLeads::None,
-            None => EnsureLeads::Confirmed,
+            Some(Self::Confirmed) | None => EnsureLeads::Confirmed,
         }
     }
 }

@@ -1,13 +1,11 @@
 //! Which leads are missing.
 
-use std::collections::{HashMap, HashSet};
-
-use serde::Serialize;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::model::{AgentRow, Board, BoardId, EnsureLeads, GatewayId, LeadSettings, NewLead};
 
 /// What a gateway's boards want for leads.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LeadPlan {
     /// The leads whose rows are to be made, ordered by board.
     pub create: Vec<NewLead>,
@@ -31,7 +29,7 @@ pub fn plan_leads<'a>(
     gateway: GatewayId,
     boards: impl IntoIterator<Item = &'a Board>,
     agents: impl IntoIterator<Item = &'a AgentRow>,
-    settings: &HashMap<BoardId, LeadSettings>,
+    settings: &BTreeMap<BoardId, LeadSettings>,
 ) -> LeadPlan {
     if ensure == EnsureLeads::None {
         return LeadPlan::default();
@@ -93,7 +91,7 @@ mod tests {
     }
 
     fn wanting(ensure: EnsureLeads, boards: &[Board], agents: &[AgentRow]) -> Vec<BoardId> {
-        let plan = plan_leads(ensure, GATEWAY, boards, agents, &HashMap::new());
+        let plan = plan_leads(ensure, GATEWAY, boards, agents, &BTreeMap::new());
         assert!(plan.refused.is_empty());
         plan.create.iter().map(|lead| lead.board).collect()
     }
@@ -143,7 +141,7 @@ mod tests {
             name: None,
             identity: Some(Ok(json!([]))),
         };
-        let settings = HashMap::from([(boards[0].id, bad)]);
+        let settings = BTreeMap::from([(boards[0].id, bad)]);
         let plan = plan_leads(EnsureLeads::All, GATEWAY, &boards, &[], &settings);
         assert_eq!(plan.create.len(), 1);
         assert_eq!(plan.create[0].board, boards[1].id);

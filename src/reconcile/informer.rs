@@ -206,7 +206,12 @@ impl<S: Store, C: Connector> World<S, C> {
                 .as_ref()
                 .map(|token| token.expose_secret().to_owned())
         };
-        if old.is_none_or(|old| old.roster_digest != new.roster_digest || token(old) != token(new)) {
+        let differs = |old: &GatewaySpec| {
+            old.roster_digest != new.roster_digest
+                || new.concerns_gateway_otherwise_than(old)
+                || token(old) != token(new)
+        };
+        if old.is_none_or(differs) {
             self.metrics.discovered(source);
             self.gateway_queue.add_fresh(new.id());
         }

@@ -108,7 +108,7 @@ fn summary(problems: &[String]) -> Option<String> {
 
 /// Whether the gateway's main agent has a row. That it has none keeps nothing from being ready.
 fn main_finding(spec: &GatewaySpec) -> Finding {
-    let (status, reason, message) = if spec.agents.iter().any(|agent| agent.role.is_main()) {
+    let (status, reason, message) = if spec.has_main() {
         (
             ConditionStatus::True,
             "RecordFound",

@@ -128,15 +128,31 @@ impl GatewaySpec {
         self.snapshot.gateway.id
     }
 
-    /// With the leads that are missing: a change of them concerns the gateway reconciler, too.
+    /// With the leads that are missing.
     pub(super) fn wanting_leads(mut self, ensure: EnsureLeads) -> Self {
         let rows = self.agents.iter().map(|agent| &agent.row);
         let (boards, settings) = (self.snapshot.boards.values(), &self.snapshot.lead_settings);
         self.leads = plan_leads(ensure, self.id(), boards, rows, settings);
-        if !self.leads.is_empty() {
-            self.roster_digest = digest(&json!([self.roster_digest, self.leads]));
-        }
         self
+    }
+
+    /// Whether the gateway's main agent has a row.
+    pub(super) fn has_main(&self) -> bool {
+        self.agents.iter().any(|agent| agent.role.is_main())
+    }
+
+    /// What keeps agents out of the roster that has to be put right for the whole gateway.
+    pub(super) fn held_back(&self) -> Option<Excluded> {
+        self.agents.iter().find_map(|agent| {
+            let excluded = agent.excluded?;
+            matches!(excluded, Excluded::NoOwner | Excluded::NoWorkspaceRoot).then_some(excluded)
+        })
+    }
+
+    /// Whether another spec has to be told differently in the gateway's conditions, or to be done something else for, although
+    /// the roster may be the same.
+    pub(super) fn concerns_gateway_otherwise_than(&self, other: &Self) -> bool {
+        self.leads != other.leads || self.has_main() != other.has_main() || self.held_back() != other.held_back()
     }
 
     /// The agents that are managed.
@@ -314,6 +330,8 @@ fn digest(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use chrono::NaiveDateTime;
     use uuid::Uuid;
 
@@ -390,7 +408,7 @@ mod tests {
                 context: None,
             }),
             boards: boards.into_iter().map(|board| (board.id, board)).collect(),
-            lead_settings: HashMap::new(),
+            lead_settings: BTreeMap::new(),
             agents,
             record: GatewayRecord::default(),
             agent_records: HashMap::new(),

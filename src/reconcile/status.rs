@@ -418,11 +418,7 @@ fn gateway_findings(spec: &GatewaySpec, outcome: &Result<GatewayOutcome, Gateway
             } else {
                 ok(Compatible, "SomethingLeftOut", &outcome.warnings.join("; "))
             });
-            let held_back = spec.agents.iter().find_map(|agent| {
-                let excluded = agent.excluded?;
-                matches!(excluded, Excluded::NoOwner | Excluded::NoWorkspaceRoot).then_some(excluded)
-            });
-            match held_back {
+            match spec.held_back() {
                 Some(excluded) => {
                     findings.extend(failed(ConfigSynced, excluded.reason(), excluded.message().to_owned()));
                 }

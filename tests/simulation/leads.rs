@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use ConditionStatus::{False, True};
 
-use crate::fleet::{Replica, World, entry};
+use crate::fleet::{ORGANIZATION, Replica, World, entry, owner};
 use crate::runner::simulate;
 use crate::steady::{BOUND, converge, rest};
 use crate::wakes::{SOON, all_check_in, checked_in, condition, keys, messages, until, world};
@@ -437,6 +437,29 @@ fn a_gateway_without_a_main_agent_is_ready_all_the_same_and_says_what_is_missing
         settled(&world, &replica).await;
         world.store.delete_agent(agent);
         world_condition(&world, gateway, ConditionType::MainAgent, "RecordNotFound").await;
+        // One that cannot be managed for want of an owner is found as well, at once, and told in the gateway's conditions.
+        world.store.set_owner(ORGANIZATION, None);
+        let agent = world.add_agent(gateway, None, false);
+        until("the owner is missed", SOON, || {
+            let record = world.store.gateway_record(gateway)?;
+            let reason = |kind| record.conditions.get(kind).map(|found| found.reason.clone());
+            let told = (reason(ConditionType::MainAgent), reason(ConditionType::ConfigSynced));
+            (told == (Some("RecordFound".into()), Some("OwnerNotFound".into()))).then_some(())
+        })
+        .await;
+        settled(&world, &replica).await;
+        let id = format!("mc-gateway-{gateway}");
+        let writes = || {
+            let log = world.gateway_write_log();
+            log.iter().filter(|write| write.contains(&id)).count()
+        };
+        let before = writes();
+        world.store.edit_agent(agent, |row| row.name = "Another name".into());
+        settled(&world, &replica).await;
+        assert_eq!(writes(), before, "nothing is written for a main agent without an owner");
+        world.store.set_owner(ORGANIZATION, Some(owner("Kim Other")));
+        world_condition(&world, gateway, ConditionType::Ready, "Converged").await;
+        settled(&world, &replica).await;
         replica.stop().await;
     });
 }

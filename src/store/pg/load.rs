@@ -82,7 +82,7 @@ async fn snapshots(
                 gateway,
                 owner,
                 boards: HashMap::new(),
-                lead_settings: HashMap::new(),
+                lead_settings: BTreeMap::new(),
                 agents: Vec::new(),
                 record,
                 agent_records: HashMap::new(),

@@ -9,6 +9,9 @@ use crate::model::{AgentId, GatewayId};
 use crate::store::record::{storable, storable_conditions};
 use crate::store::{AgentStatusWrite, Fence, GatewayStatusWrite, StoreError};
 
+/// What an agent's row shows: session key, error, status, gateway.
+type Shown = (Option<String>, Option<String>, Option<String>, Option<String>);
+
 impl PgStore {
     pub(super) async fn gateway_status(
         &self,
@@ -88,7 +91,7 @@ impl PgStore {
     async fn project(&self, fence: &Fence, agent: AgentId, status: &AgentStatusWrite) -> Result<(), StoreError> {
         let mut session = self.session().await?;
         let mut tx = self.begin_read(&mut session).await?;
-        let row: Option<(Option<String>, Option<String>, Option<String>, Option<String>)> = sqlx::query_as(
+        let row: Option<Shown> = sqlx::query_as(
             "SELECT openclaw_session_id, last_provision_error, status, gateway_id::text FROM agents WHERE id = $1",
         )
         .bind(agent.0)
