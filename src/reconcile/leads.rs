@@ -5,19 +5,46 @@
 
 use std::sync::Arc;
 
-use super::spec::GatewaySpec;
+use super::spec::{Excluded, GatewaySpec};
 use super::status::{Finding, GatewayFailure};
 use super::world::World;
 use crate::gateway::Connector;
 use crate::model::{ConditionStatus, ConditionType, EnsureLeads};
+use crate::plan::plan_leads;
 use crate::runtime::ReconcileError;
 use crate::store::{LeadCreation, Store, StoreError};
 
-/// The reason of the condition while leads are missing.
-pub(super) const LEAD_NOT_CREATED: &str = "LeadNotCreated";
-
 /// So many boards are told of one by one.
 const TOLD: usize = 3;
+
+impl GatewaySpec {
+    /// With the leads that are missing.
+    pub(super) fn wanting_leads(mut self, ensure: EnsureLeads) -> Self {
+        let rows = self.agents.iter().map(|agent| &agent.row);
+        let (boards, settings) = (self.snapshot.boards.values(), &self.snapshot.lead_settings);
+        self.leads = plan_leads(ensure, self.id(), boards, rows, settings);
+        self
+    }
+
+    /// Whether the gateway's main agent has a row.
+    pub(super) fn has_main(&self) -> bool {
+        self.agents.iter().any(|agent| agent.role.is_main())
+    }
+
+    /// What keeps agents out of the roster that has to be put right for the whole gateway.
+    pub(super) fn held_back(&self) -> Option<Excluded> {
+        self.agents.iter().find_map(|agent| {
+            let excluded = agent.excluded?;
+            matches!(excluded, Excluded::NoOwner | Excluded::NoWorkspaceRoot).then_some(excluded)
+        })
+    }
+
+    /// Whether another spec has to be told differently in the gateway's conditions, or to be done something else for, although
+    /// the roster may be the same.
+    pub(super) fn concerns_gateway_otherwise_than(&self, other: &Self) -> bool {
+        self.leads != other.leads || self.has_main() != other.has_main() || self.held_back() != other.held_back()
+    }
+}
 
 impl<S: Store, C: Connector> World<S, C> {
     /// Makes the rows of leads that are missing, and returns the gateway's spec with them in it: they are to be part of the
@@ -38,11 +65,14 @@ impl<S: Store, C: Connector> World<S, C> {
                         tracing::info!(gateway = %id, board = %lead.board, %agent, "made the row of a lead");
                     }
                 }
-                Err(error @ (StoreError::Unreachable(_) | StoreError::Fenced { .. } | StoreError::NotMigrated(_))) => {
-                    return Err(GatewayFailure::Store(error));
-                }
+                Err(error @ StoreError::Fenced { .. }) => return Err(GatewayFailure::Store(error)),
                 Err(error) => {
+                    let no_answer = matches!(error, StoreError::Unreachable(_));
                     problems.push(format!("board {} ({}): {error}", lead.board, lead.board_name));
+                    if no_answer {
+                        // A trigger of theirs that hangs, or the database is gone: either way the next would be waited for as long.
+                        break;
+                    }
                 }
             }
         }
@@ -80,7 +110,7 @@ impl<S: Store, C: Connector> World<S, C> {
             let message = "every board that is to have a lead has one".to_owned();
             (True, "EveryBoardHasOne", message)
         } else if let Some(problem) = problem {
-            (False, LEAD_NOT_CREATED, problem)
+            (False, "LeadNotCreated", problem)
         } else {
             let message = "leads are missing; their rows are made once the gateway is reached".to_owned();
             (Unknown, "NotObserved", message)

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::model::{
-    AgentId, AgentRecord, AgentRole, AgentRow, Board, BoardId, EnsureLeads, GatewayAgentId, GatewayId, GatewaySnapshot,
-    JsonColumn, session_key, workspace_path,
+    AgentId, AgentRecord, AgentRole, AgentRow, Board, BoardId, GatewayAgentId, GatewayId, GatewaySnapshot, JsonColumn,
+    session_key, workspace_path,
 };
-use crate::plan::{LeadPlan, plan_leads};
+use crate::plan::LeadPlan;
 
 /// Why an agent is not managed although its row exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,33 +126,6 @@ impl GatewaySpec {
     /// The gateway's id.
     pub(super) fn id(&self) -> GatewayId {
         self.snapshot.gateway.id
-    }
-
-    /// With the leads that are missing.
-    pub(super) fn wanting_leads(mut self, ensure: EnsureLeads) -> Self {
-        let rows = self.agents.iter().map(|agent| &agent.row);
-        let (boards, settings) = (self.snapshot.boards.values(), &self.snapshot.lead_settings);
-        self.leads = plan_leads(ensure, self.id(), boards, rows, settings);
-        self
-    }
-
-    /// Whether the gateway's main agent has a row.
-    pub(super) fn has_main(&self) -> bool {
-        self.agents.iter().any(|agent| agent.role.is_main())
-    }
-
-    /// What keeps agents out of the roster that has to be put right for the whole gateway.
-    pub(super) fn held_back(&self) -> Option<Excluded> {
-        self.agents.iter().find_map(|agent| {
-            let excluded = agent.excluded?;
-            matches!(excluded, Excluded::NoOwner | Excluded::NoWorkspaceRoot).then_some(excluded)
-        })
-    }
-
-    /// Whether another spec has to be told differently in the gateway's conditions, or to be done something else for, although
-    /// the roster may be the same.
-    pub(super) fn concerns_gateway_otherwise_than(&self, other: &Self) -> bool {
-        self.leads != other.leads || self.has_main() != other.has_main() || self.held_back() != other.held_back()
     }
 
     /// The agents that are managed.

@@ -27,13 +27,33 @@ async fn boards(world: &Postgres, count: u128) -> Vec<NewLead> {
 
 /// A controller of its own: another store, another lease.
 async fn controller(world: &Postgres, scope: &str) -> (PgStore, Fence) {
-    let store = connect(&world.url).await;
-    let fence = Fence {
+    (connect(&world.url).await, fence(world, scope).await)
+}
+
+async fn fence(world: &Postgres, scope: &str) -> Fence {
+    Fence {
         scope: scope.to_owned(),
         holder: scope.to_owned(),
-        term: store.acquire(scope, scope, TTL).await.unwrap().unwrap(),
-    };
-    (store, fence)
+        term: world.store.acquire(scope, scope, TTL).await.unwrap().unwrap(),
+    }
+}
+
+/// A role that may insert agents and lock nobody's boards, and the database's URL for it.
+async fn narrow(world: &Postgres) -> (String, String) {
+    let role = format!("narrow_{}", uuid::Uuid::new_v4().simple());
+    world
+        .run(&format!(
+            "CREATE ROLE {role} LOGIN PASSWORD 'narrow';
+             GRANT USAGE ON SCHEMA public, openclaw_controller TO {role};
+             GRANT ALL ON ALL TABLES IN SCHEMA openclaw_controller TO {role};
+             GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role};
+             GRANT INSERT ON agents TO {role}"
+        ))
+        .await;
+    let mut url = url::Url::parse(&world.url).unwrap();
+    url.set_username(&role).unwrap();
+    url.set_password(Some("narrow")).unwrap();
+    (role, url.into())
 }
 
 async fn leads_of(world: &Postgres, board: BoardId) -> String {
@@ -46,30 +66,33 @@ async fn leads_of(world: &Postgres, board: BoardId) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn however_many_controllers_race_each_board_gets_one_lead() {
-    let world = Postgres::new().await;
-    let leads = boards(&world, 30).await;
-    let mut controllers = Vec::new();
-    for scope in ["all", "sync", "third"] {
-        controllers.push(controller(&world, scope).await);
-    }
-    let race = controllers.iter().flat_map(|(store, fence)| {
-        leads
-            .iter()
-            .map(async move |lead| store.create_lead(fence, lead).await.unwrap())
-    });
-    let outcomes = join_all(race).await;
-    let made = outcomes
-        .iter()
-        .filter(|outcome| matches!(outcome, LeadCreation::Created(_)))
-        .count();
-    assert_eq!(made, leads.len());
-    let present = outcomes
-        .iter()
-        .filter(|outcome| **outcome == LeadCreation::Present)
-        .count();
-    assert_eq!(present, 2 * leads.len());
-    for lead in &leads {
-        assert_eq!(leads_of(&world, lead.board).await, "1");
+    // With the right to lock the other program's boards, and without it.
+    for is_narrow in [false, true] {
+        let world = Postgres::new().await;
+        let leads = boards(&world, 12).await;
+        let url = if is_narrow {
+            narrow(&world).await.1
+        } else {
+            world.url.clone()
+        };
+        let mut controllers = Vec::new();
+        for scope in ["all", "sync", "third"] {
+            controllers.push((connect(&url).await, fence(&world, scope).await));
+        }
+        // Board by board, so that they meet at each.
+        let race = leads.iter().flat_map(|lead| {
+            controllers
+                .iter()
+                .map(async move |(store, fence)| store.create_lead(fence, lead).await.unwrap())
+        });
+        let outcomes = join_all(race).await;
+        let count = |is: fn(&LeadCreation) -> bool| outcomes.iter().filter(|outcome| is(outcome)).count();
+        let made = count(|outcome| matches!(outcome, LeadCreation::Created(_)));
+        let present = count(|outcome| *outcome == LeadCreation::Present);
+        assert_eq!((made, present), (leads.len(), 2 * leads.len()), "narrow: {is_narrow}");
+        for lead in &leads {
+            assert_eq!(leads_of(&world, lead.board).await, "1");
+        }
     }
 }
 
@@ -137,20 +160,8 @@ async fn a_lead_that_the_other_program_has_inserted_and_not_committed_yet_is_wai
 async fn a_role_that_may_not_lock_their_boards_makes_leads_all_the_same() {
     let world = Postgres::new().await;
     let lead = boards(&world, 1).await.remove(0);
-    let role = format!("narrow_{}", uuid::Uuid::new_v4().simple());
-    world
-        .run(&format!(
-            "CREATE ROLE {role} LOGIN PASSWORD 'narrow';
-             GRANT USAGE ON SCHEMA public, openclaw_controller TO {role};
-             GRANT ALL ON ALL TABLES IN SCHEMA openclaw_controller TO {role};
-             GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role};
-             GRANT INSERT ON agents TO {role}"
-        ))
-        .await;
-    let mut url = url::Url::parse(&world.url).unwrap();
-    url.set_username(&role).unwrap();
-    url.set_password(Some("narrow")).unwrap();
-    let store = connect(url.as_str()).await;
+    let (role, url) = narrow(&world).await;
+    let store = connect(&url).await;
     let (_, fence) = controller(&world, "all").await;
     let made = store.create_lead(&fence, &lead).await;
     assert!(matches!(made, Ok(LeadCreation::Created(_))), "{made:?}");
