@@ -22,8 +22,9 @@ impl LeadPlan {
 
 /// Finds the boards on a gateway that are to have a lead and have none. `agents` are those of its boards.
 ///
-/// Whatever is said of a lead's row, it counts: also of one whose removal was requested, because a second lead would have the
-/// same agent on the gateway, and get it removed under its feet. A board that is paused gets its lead when it goes on.
+/// Whatever is said of a lead's row, it counts: also of one whose removal was requested, because a second lead would be the same
+/// agent on the gateway, which cannot go for the one and stay for the other. A board that is paused gets its lead when it goes
+/// on.
 pub fn plan_leads<'a>(
     ensure: EnsureLeads,
     gateway: GatewayId,
