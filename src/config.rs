@@ -14,6 +14,7 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
 
+use crate::model::EnsureLeads;
 use crate::reconcile::TokenPolicy;
 use crate::token::HashFormat;
 
@@ -62,6 +63,30 @@ impl TokenHash {
             Self::Auto if existing_installation => HashFormat::Pbkdf2Sha256,
             Self::Auto | Self::Argon2id => HashFormat::Argon2id,
             Self::Pbkdf2Sha256 => HashFormat::Pbkdf2Sha256,
+        }
+    }
+}
+
+/// Which boards are given a lead where they have none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LeadBoards {
+    /// Those whose goal is confirmed, and those that are not of the type `goal`.
+    Confirmed,
+    /// All.
+    All,
+    /// None: leads are made by somebody else.
+    None,
+}
+
+impl LeadBoards {
+    /// What was chosen; if nothing was, `none` beside an existing installation, whose backend makes leads itself, and
+    /// `confirmed` elsewhere.
+    pub fn resolve(chosen: Option<Self>, existing_installation: bool) -> EnsureLeads {
+        match chosen {
+            Some(Self::All) => EnsureLeads::All,
+            Some(Self::None) => EnsureLeads::None,
+            None if existing_installation => EnsureLeads::None,
+            Some(Self::Confirmed) | None => EnsureLeads::Confirmed,
         }
     }
 }
@@ -135,6 +160,12 @@ pub struct DesiredArgs {
     /// controller are never removed, unless their own rows ask for it.
     #[arg(long, env = "OPENCLAW_CONTROLLER_PRUNE")]
     pub prune: bool,
+
+    /// Which boards are given a lead where they have none.
+    ///
+    /// Defaults to confirmed; beside an existing installation, whose backend makes leads itself, to none.
+    #[arg(long, env = "OPENCLAW_CONTROLLER_ENSURE_LEADS", value_name = "BOARDS")]
+    pub ensure_leads: Option<LeadBoards>,
 }
 
 /// What is wanted of agents' tokens.
@@ -329,6 +360,21 @@ mod tests {
         assert_eq!(base_url("https://mc.example/"), Ok("https://mc.example".into()));
         for text in ["mc.example", "ftp://x", "http://a:b@x"] {
             assert!(base_url(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn leads_are_left_to_the_other_backend_unless_somebody_says_otherwise() {
+        assert_eq!(LeadBoards::resolve(None, false), EnsureLeads::Confirmed);
+        assert_eq!(LeadBoards::resolve(None, true), EnsureLeads::None);
+        for (chosen, ensure) in [
+            (LeadBoards::Confirmed, EnsureLeads::Confirmed),
+            (LeadBoards::All, EnsureLeads::All),
+            (LeadBoards::None, EnsureLeads::None),
+        ] {
+            for existing in [false, true] {
+                assert_eq!(LeadBoards::resolve(Some(chosen), existing), ensure);
+            }
         }
     }
 

@@ -21,6 +21,8 @@ mod edits;
 mod faults;
 #[path = "simulation/fleet.rs"]
 mod fleet;
+#[path = "simulation/leads.rs"]
+mod leads;
 #[path = "simulation/leftovers.rs"]
 mod leftovers;
 #[path = "simulation/promise.rs"]

@@ -74,6 +74,19 @@ pub(super) async fn command(args: DiffArgs) -> anyhow::Result<ExitCode> {
 /// A gateway's diff for people; empty if there is nothing to say.
 fn text(diff: &GatewayDiff) -> String {
     let mut out = String::new();
+    for lead in &diff.leads {
+        let _ = writeln!(
+            out,
+            "  + lead of board {} ({}): a row {:?}, then {} with its files and a token",
+            lead.board,
+            lead.board_name,
+            lead.name,
+            lead.gateway_agent_id()
+        );
+    }
+    for problem in &diff.lead_problems {
+        let _ = writeln!(out, "  note: a lead could not be made: {problem}");
+    }
     for step in &diff.config.creations {
         let _ = writeln!(
             out,

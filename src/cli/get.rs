@@ -4,7 +4,9 @@ use clap::{Args, ValueEnum};
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
-use crate::model::{AgentRole, ConditionStatus, ConditionType, Conditions, GatewayAgentId, GatewaySnapshot, Leftover};
+use crate::model::{
+    AgentRole, ConditionStatus, ConditionType, Conditions, EnsureLeads, GatewayAgentId, GatewaySnapshot, Leftover,
+};
 use crate::store::Store;
 
 /// How long after its last heartbeat an agent counts as offline; heartbeats come every ten minutes. Computed here and stored
@@ -167,10 +169,8 @@ fn boards(snapshot: &GatewaySnapshot) -> Vec<Item> {
                 .iter()
                 .filter(|agent| agent.board_id == Some(board.id))
                 .collect();
-            let lead = agents
-                .iter()
-                .find(|agent| agent.is_board_lead)
-                .map_or("-", |agent| agent.name.as_str());
+            let lead = agents.iter().find(|agent| agent.is_board_lead);
+            let qualifies = EnsureLeads::Confirmed.wants(board);
             let ready = agents
                 .iter()
                 .filter(|agent| {
@@ -188,11 +188,12 @@ fn boards(snapshot: &GatewaySnapshot) -> Vec<Item> {
                 cells: vec![
                     cell("NAME", &board.name),
                     cell("READY", format!("{ready}/{}", agents.len())),
-                    cell("LEAD", lead),
+                    cell("LEAD", lead.map_or("-", |lead| lead.name.as_str())),
                     cell("GATEWAY", gateway),
                     cell("PAUSED", board.paused),
                     wide("ID", board.id),
                     wide("TYPE", &board.board_type),
+                    wide("QUALIFIES FOR LEAD", qualifies),
                 ],
                 json: json!({
                     "kind": "Board",
@@ -203,6 +204,9 @@ fn boards(snapshot: &GatewaySnapshot) -> Vec<Item> {
                     "type": board.board_type,
                     "agents": agents.len(),
                     "readyAgents": ready,
+                    "leadId": lead.map(|lead| lead.id),
+                    "leadName": lead.map(|lead| lead.name.as_str()),
+                    "qualifiesForLead": qualifies,
                 }),
             }
         })

@@ -252,6 +252,7 @@ async fn demo_command(args: demo::DemoArguments) -> anyhow::Result<()> {
                     listen: target.listen,
                     agent_listen: None,
                     tokens: TokenArgs::default(),
+                    ensure_leads: None,
                 },
                 resync_interval: config::Span(std::time::Duration::from_secs(30)),
                 token_hash: config::TokenHash::Auto,

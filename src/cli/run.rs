@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::config::{self, DesiredArgs, RunArgs, TokenHash};
+use crate::config::{self, DesiredArgs, LeadBoards, RunArgs, TokenHash};
 use crate::gateway::{DeviceIdentity, RpcMetrics, WebSocketConnector};
 use crate::reconcile::{AGENT_CONTROLLER, Fleet, GATEWAY_CONTROLLER, Settings, Workers};
 use crate::render::TemplateSet;
@@ -252,6 +252,7 @@ pub(super) fn settings(args: &DesiredArgs, hash: TokenHash, resync: Duration, ex
         resync_interval: resync,
         wake: false,
         prune: args.prune,
+        ensure_leads: LeadBoards::resolve(args.ensure_leads, existing_installation),
     }
 }
 

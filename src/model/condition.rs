@@ -18,6 +18,10 @@ pub enum ConditionType {
     ConfigSynced,
     /// Gateway: agents that we made are on it, and no row explains them.
     Leftovers,
+    /// Gateway: each of its boards that is to have a lead has one.
+    LeadsEnsured,
+    /// Gateway: its main agent has a row. Without one it is complete all the same.
+    MainAgent,
     /// Agent: it is in its gateway's roster as desired.
     Registered,
     /// Agent: its managed files hold what the rows and templates say.

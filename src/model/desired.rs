@@ -1,6 +1,6 @@
 //! Desired state, as the rows say it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use secrecy::SecretString;
@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{AgentId, AgentRecord, AgentRole, BoardId, GatewayAgentId, GatewayId, GatewayRecord};
+use super::{AgentId, AgentRecord, AgentRole, BoardId, GatewayAgentId, GatewayId, GatewayRecord, LeadSettings};
 
 /// A `json` column: absent (SQL NULL), parsed, or the reason why it could not be parsed.
 ///
@@ -150,6 +150,8 @@ pub struct GatewaySnapshot {
     pub owner: Option<User>,
     /// The boards whose `gateway_id` is this gateway, and any other board that one of `agents` names.
     pub boards: HashMap<BoardId, Board>,
+    /// What was chosen for the leads of the boards on this gateway, where anything was.
+    pub lead_settings: BTreeMap<BoardId, LeadSettings>,
     /// Agents of this gateway's boards; its main agents; and agents whose own `gateway_id` is this gateway but whose board
     /// has none (they can only be reported). Oldest first, ties by id.
     pub agents: Vec<AgentRow>,

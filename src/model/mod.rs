@@ -7,6 +7,7 @@ mod desired;
 mod dialect;
 mod file;
 mod identity;
+mod lead;
 mod leftover;
 mod observed;
 mod record;
@@ -19,6 +20,7 @@ pub use desired::{AgentRequests, AgentRow, Board, GatewayRow, GatewaySnapshot, J
 pub use dialect::{Dialect, Effect, RosterShape, Visibility};
 pub use file::{FileName, TOKEN_SENTINEL, break_sentinel};
 pub use identity::{AgentId, AgentRole, BoardId, GatewayAgentId, GatewayId, session_key, slug, workspace_path};
+pub use lead::{EnsureLeads, LeadSettings, NewLead};
 pub use leftover::{Leftover, LeftoverReason, Traces};
 pub use observed::{ConfigSizes, EntrySize, FileContent, FileStat, ObservedConfig, RosterEntry};
 pub use record::{AgentRecord, Event, EventKind, GatewayRecord, ObjectRef};

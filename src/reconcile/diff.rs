@@ -1,6 +1,6 @@
 //! The dry run: what `run` would do now, found by the same code and stopped before anything is written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::Serialize;
 
@@ -14,8 +14,9 @@ use super::{agent, goal, removal, tokens};
 use crate::gateway::{Connector, GatewayError, Target, probe};
 use crate::model::{
     AgentId, AgentPlan, FileName, GatewayAgentId, GatewayId, GatewayPlan, GatewaySnapshot, Leftover, LeftoverReason,
+    NewLead,
 };
-use crate::plan::{AgentGoal, FilePolicy, ObservedFile, ObservedFiles, Refused, plan_agent, plan_gateway};
+use crate::plan::{AgentGoal, FilePolicy, ObservedFile, ObservedFiles, Refused, plan_agent, plan_gateway, plan_leads};
 use crate::render::TemplateSet;
 use crate::store::{Store, StoreError};
 
@@ -26,7 +27,12 @@ pub struct GatewayDiff {
     pub gateway: GatewayId,
     /// Its display name.
     pub name: String,
-    /// The agents that would be made, the config steps, as one patch, and the agents that would be removed.
+    /// The leads whose rows would be made.
+    pub leads: Vec<NewLead>,
+    /// Why rows of others could not be.
+    pub lead_problems: Vec<String>,
+    /// The agents that would be made, the config steps, as one patch, with those for the leads above, and the agents that would be
+    /// removed.
     pub config: GatewayPlan,
     /// The agents for which anything would be written or said.
     pub agents: Vec<AgentDiff>,
@@ -69,7 +75,7 @@ pub struct FileDiff {
 impl GatewayDiff {
     /// Whether anything would be written.
     pub fn differs(&self) -> bool {
-        !self.config.is_empty() || self.agents.iter().any(AgentDiff::differs)
+        !self.leads.is_empty() || !self.config.is_empty() || self.agents.iter().any(AgentDiff::differs)
     }
 
     /// Whether anything could not be looked at.
@@ -96,13 +102,28 @@ pub async fn diff<S: Store, C: Connector>(
     connector: &C,
     templates: &TemplateSet,
     settings: &Settings,
-    snapshot: GatewaySnapshot,
+    mut snapshot: GatewaySnapshot,
     left: &[(GatewayId, GatewayAgentId)],
 ) -> Result<GatewayDiff, StoreError> {
+    let boards = snapshot.boards.values();
+    let leads = plan_leads(
+        settings.ensure_leads,
+        snapshot.gateway.id,
+        boards,
+        &snapshot.agents,
+        &snapshot.lead_settings,
+    );
+    // As if their rows were there; their ids are not known yet, so their files cannot be shown.
+    let now = chrono::Utc::now().naive_utc();
+    let foreseen = leads.create.iter().map(|lead| lead.row(AgentId(lead.board.0), now));
+    let to_come: HashSet<AgentId> = foreseen.clone().map(|row| row.id).collect();
+    snapshot.agents.extend(foreseen);
     let spec = spec::derive(snapshot, templates.digest(), 0);
     let mut diff = GatewayDiff {
         gateway: spec.id(),
         name: spec.snapshot.gateway.name.clone(),
+        leads: leads.create,
+        lead_problems: leads.refused,
         config: GatewayPlan::default(),
         agents: Vec::new(),
         error: None,
@@ -110,6 +131,7 @@ pub async fn diff<S: Store, C: Connector>(
     for agent in &spec.agents {
         if let Some(excluded) = agent.excluded
             && excluded != Excluded::Deleting
+            && !to_come.contains(&agent.row.id)
         {
             diff.agents.push(AgentDiff::of(agent, [excluded.message().to_owned()]));
         }
@@ -144,7 +166,7 @@ pub async fn diff<S: Store, C: Connector>(
     goal.gateway.removals = removal::removals(&spec, &traces, settings.prune, |_| Refused::No);
     goal.gateway.removed = traces.removed.into_keys().collect();
     diff.config = plan_gateway(&goal.gateway, &config, &session.dialect);
-    for agent in spec.managed() {
+    for agent in spec.managed().filter(|agent| !to_come.contains(&agent.row.id)) {
         let registered = config
             .entry(&agent.gateway_agent_id)
             .is_some_and(|entry| entry.workspace.as_deref() == Some(&agent.workspace));

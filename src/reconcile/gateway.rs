@@ -43,11 +43,11 @@ impl<S: Store, C: Connector> Reconciler for GatewayReconciler<S, C> {
 
     async fn reconcile(&self, key: &GatewayId, cx: &Context) -> Result<Action, ReconcileError> {
         let world = &self.0;
-        let Some(spec) = world.cache.gateway(*key) else {
+        let Some(mut spec) = world.cache.gateway(*key) else {
             world.sessions.remove(*key);
             return Ok(Action::Done);
         };
-        let outcome = world.converge_gateway(&spec, cx).await;
+        let outcome = world.converge_gateway(&mut spec, cx).await;
         world.syncs.gateway_looked_at(*key, &outcome);
         world.report_gateway(&spec, &outcome).await?;
         match outcome {
@@ -56,6 +56,9 @@ impl<S: Store, C: Connector> Reconciler for GatewayReconciler<S, C> {
                 if outcome.deferred > 0 || outcome.removing > 0 {
                     // The next patch follows at once; agents that are in already get their files meanwhile.
                     return Ok(Action::RequeueAfter(Duration::ZERO));
+                }
+                if let Some(error) = world.missing_leads(&spec) {
+                    return Err(error);
                 }
                 Ok(outcome
                     .unexplained
@@ -83,10 +86,17 @@ struct Look {
 }
 
 impl<S: Store, C: Connector> World<S, C> {
-    async fn converge_gateway(&self, spec: &GatewaySpec, cx: &Context) -> Result<GatewayOutcome, GatewayFailure> {
+    /// Makes the gateway match its spec, which becomes a newer one if leads had to be made.
+    async fn converge_gateway(
+        &self,
+        spec: &mut Arc<GatewaySpec>,
+        cx: &Context,
+    ) -> Result<GatewayOutcome, GatewayFailure> {
         let id = spec.id();
         self.tidy(spec).await?;
         let session = self.session(spec).await?;
+        *spec = self.ensure_leads(Arc::clone(spec)).await?;
+        let spec = &**spec;
         let mut look = self.look(spec, &session).await?;
         if !look.plan.creations.is_empty() {
             let traces = self.known_traces(id).await?;

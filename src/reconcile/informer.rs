@@ -143,7 +143,8 @@ impl<S: Store, C: Connector> World<S, C> {
     }
 
     /// Loads one gateway's rows and enqueues what changed.
-    async fn refresh(&self, id: GatewayId) -> Result<(), StoreError> {
+    pub(super) async fn refresh(&self, id: GatewayId) -> Result<(), StoreError> {
+        let _turn = self.loading.lock().await;
         match self.load_after_hint(id).await? {
             Some(snapshot) => self.accept(vec![snapshot], Discovery::Hint).await?,
             None => self.forget_gateway(id).await?,
@@ -170,6 +171,7 @@ impl<S: Store, C: Connector> World<S, C> {
 
     /// Loads everything and enqueues everything.
     async fn refresh_all(&self) -> Result<(), StoreError> {
+        let _turn = self.loading.lock().await;
         let fleet = match self.only {
             None => self.store.load_fleet().await?,
             Some(id) => self.store.load_gateway(id).await?.into_iter().collect(),
@@ -204,6 +206,7 @@ impl<S: Store, C: Connector> World<S, C> {
         let mut specs: Vec<_> = snapshots
             .into_iter()
             .map(|snapshot| spec::derive(snapshot, &environment, revision))
+            .map(|spec| spec.wanting_leads(self.settings.ensure_leads))
             .collect();
         let changed: Vec<_> = specs.iter_mut().flat_map(count_changes).collect();
         let mut replaced = Vec::new();
@@ -231,7 +234,12 @@ impl<S: Store, C: Connector> World<S, C> {
                 .as_ref()
                 .map(|token| token.expose_secret().to_owned())
         };
-        if old.is_none_or(|old| old.roster_digest != new.roster_digest || token(old) != token(new)) {
+        let differs = |old: &GatewaySpec| {
+            old.roster_digest != new.roster_digest
+                || new.concerns_gateway_otherwise_than(old)
+                || token(old) != token(new)
+        };
+        if old.is_none_or(differs) {
             self.metrics.discovered(source);
             self.gateway_queue.add_fresh(new.id());
         }
@@ -272,6 +280,9 @@ impl<S: Store, C: Connector> World<S, C> {
             return false;
         }
         if now.session_key != before.session_key && now.session_key.as_ref() != Some(&new.session_key) {
+            return true;
+        }
+        if new.role.is_lead() && now.gateway_id != before.gateway_id && now.gateway_id != new.home {
             return true;
         }
         let state = self.state();
@@ -341,6 +352,7 @@ impl<S: Store, C: Connector> World<S, C> {
         {
             let mut state = self.state();
             state.gateways.remove(&id);
+            state.leads.remove(&id);
             state.in_doubt.remove(&ObjectRef::Gateway(id));
         }
         if let Some(old) = self.cache.remove(id) {

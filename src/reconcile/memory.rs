@@ -46,6 +46,7 @@ pub(super) struct KnownToken {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Columns {
     pub(super) session_key: Option<String>,
+    pub(super) gateway_id: GatewayId,
     pub(super) last_provision_error: Option<String>,
     pub(super) status: String,
 }
@@ -55,6 +56,7 @@ impl Columns {
     pub(super) fn of(row: &AgentRow) -> Self {
         Self {
             session_key: row.session_key.clone(),
+            gateway_id: row.gateway_id,
             last_provision_error: row.last_provision_error.clone(),
             status: row.status.clone(),
         }

@@ -10,6 +10,7 @@ mod fleet;
 mod gateway;
 mod goal;
 mod informer;
+mod leads;
 mod memory;
 mod observe;
 mod placement;

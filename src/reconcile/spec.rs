@@ -11,6 +11,7 @@ use crate::model::{
     AgentId, AgentRecord, AgentRole, AgentRow, Board, BoardId, GatewayAgentId, GatewayId, GatewaySnapshot, JsonColumn,
     session_key, workspace_path,
 };
+use crate::plan::LeadPlan;
 
 /// Why an agent is not managed although its row exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +71,8 @@ impl Excluded {
 pub(super) struct AgentSpec {
     /// Its row.
     pub row: AgentRow,
+    /// The gateway that it belongs to, whatever its row says.
+    pub home: GatewayId,
     /// What it is for.
     pub role: AgentRole,
     /// Its id on the gateway.
@@ -116,6 +119,8 @@ pub(super) struct GatewaySpec {
     pub vanished: Vec<(AgentId, AgentRecord)>,
     /// Counts loads of the rows: a greater one is newer.
     pub revision: u64,
+    /// The leads that its boards want and have no rows for.
+    pub leads: LeadPlan,
     /// Digest of the gateway's own spec. Holds no secret.
     pub digest: String,
     /// Counts changes of the digest.
@@ -205,6 +210,7 @@ pub(super) fn derive(mut snapshot: GatewaySnapshot, environment: &str, revision:
         revision,
         generation: snapshot.record.generation,
         digest,
+        leads: LeadPlan::default(),
         agents,
         snapshot,
     }
@@ -305,6 +311,7 @@ fn derive_agent(
         session_key: session_key(&gateway_agent_id),
         workspace: workspace.unwrap_or_default(),
         generation: record.generation,
+        home: gateway.id,
         role,
         gateway_agent_id,
         excluded,
@@ -339,6 +346,8 @@ fn digest(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use chrono::NaiveDateTime;
     use uuid::Uuid;
 
@@ -415,6 +424,7 @@ mod tests {
                 context: None,
             }),
             boards: boards.into_iter().map(|board| (board.id, board)).collect(),
+            lead_settings: BTreeMap::new(),
             agents,
             record: GatewayRecord::default(),
             agent_records: HashMap::new(),

@@ -7,7 +7,9 @@ use super::spec::{AgentSpec, Excluded, GatewaySpec};
 use super::wake::{NO_CHECK_IN, is_phase};
 use super::world::World;
 use crate::gateway::{Connector, ErrorClass, GatewayError};
-use crate::model::{ConditionStatus, ConditionType, Conditions, ConfigChange, Event, EventKind, GatewayId, ObjectRef};
+use crate::model::{
+    ConditionStatus, ConditionType, Conditions, ConfigChange, EnsureLeads, Event, EventKind, GatewayId, ObjectRef,
+};
 use crate::runtime::ReconcileError;
 use crate::store::{AgentStatusWrite, GatewayStatusWrite, Store, StoreError};
 
@@ -144,7 +146,11 @@ impl<S: Store, C: Connector> World<S, C> {
             });
         let mut write = last.clone();
         let now = self.now();
-        for (kind, status, reason, message) in gateway_findings(spec, outcome) {
+        if self.settings.ensure_leads == EnsureLeads::None {
+            write.conditions.remove(ConditionType::LeadsEnsured);
+        }
+        let findings = with_rows(gateway_findings(spec, outcome), self.row_findings(spec));
+        for (kind, status, reason, message) in findings {
             write
                 .conditions
                 .set(kind, status, reason, clip(&message), spec.generation, now);
@@ -162,15 +168,18 @@ impl<S: Store, C: Connector> World<S, C> {
                 .write_gateway_status(&self.fence, id, &write)
                 .await
                 .map_err(ReconcileError::from_error)?;
-            let event = transition(object, &last.conditions, &write.conditions, doubted);
+            let events: Vec<_> = transition(object, &last.conditions, &write.conditions, doubted)
+                .into_iter()
+                .chain(turned_false(object, &last.conditions, &write.conditions, doubted))
+                .collect();
             {
                 let mut state = self.state();
                 state.gateways.insert(id, write);
                 state.in_doubt.remove(&object);
             }
-            if let Some(event) = event {
+            if !events.is_empty() {
                 self.store
-                    .record_events(&self.fence, &[event])
+                    .record_events(&self.fence, &events)
                     .await
                     .map_err(ReconcileError::from_error)?;
             }
@@ -249,6 +258,9 @@ impl<S: Store, C: Connector> World<S, C> {
             Some(_) => want.last_provision_error = problem,
             None => {
                 want.session_key = Some(agent.session_key.clone());
+                if agent.role.is_lead() {
+                    want.gateway_id = agent.home;
+                }
                 want.last_provision_error = problem;
                 // A row that another program left in a phase, although the agent has been seen and nothing is left to do.
                 if known.status == "deleting" {
@@ -272,6 +284,8 @@ impl<S: Store, C: Connector> World<S, C> {
                 .session_key
                 .clone()
                 .filter(|_| managed || want.session_key != known.session_key),
+            gateway_id: Some(want.gateway_id)
+                .filter(|gateway| (managed && agent.role.is_lead()) || *gateway != known.gateway_id),
             last_provision_error: (managed || want.last_provision_error != known.last_provision_error)
                 .then(|| want.last_provision_error.clone()),
             status: (report.status.is_some() || want.status != known.status).then(|| want.status.clone()),
@@ -283,9 +297,11 @@ impl<S: Store, C: Connector> World<S, C> {
         self.state().in_doubt.insert(object);
         let event = transition(object, &before, &write.conditions, doubted);
         let corrected = write.session_key.as_ref().and(known.session_key.as_ref());
+        let moved = write.gateway_id.filter(|gateway| *gateway != known.gateway_id);
         let events: Vec<_> = event
             .into_iter()
             .chain(corrected.map(|had| session_corrected(agent, had)))
+            .chain(moved.map(|_| gateway_corrected(agent, known.gateway_id)))
             .collect();
         let written = self.store.write_agent_status(&self.fence, id, &write).await;
         {
@@ -323,6 +339,18 @@ fn session_corrected(agent: &AgentSpec, had: &str) -> Event {
     }
 }
 
+fn gateway_corrected(agent: &AgentSpec, had: GatewayId) -> Event {
+    Event {
+        object: ObjectRef::Agent(agent.row.id),
+        kind: EventKind::Warning,
+        reason: "GatewayCorrected".into(),
+        message: format!(
+            "gateway_id was {had}; a lead belongs to its board's gateway, it is {} now",
+            agent.home
+        ),
+    }
+}
+
 /// The event that goes with a change of `Ready`, in status or in reason.
 fn transition(object: ObjectRef, before: &Conditions, after: &Conditions, doubted: bool) -> Option<Event> {
     let ready = after.get(ConditionType::Ready)?;
@@ -343,6 +371,41 @@ fn transition(object: ObjectRef, before: &Conditions, after: &Conditions, doubte
         reason: ready.reason.clone(),
         message: ready.message.clone(),
     })
+}
+
+/// Events for what is told of a gateway's rows and need not show in `Ready`.
+fn turned_false(object: ObjectRef, before: &Conditions, after: &Conditions, doubted: bool) -> Vec<Event> {
+    let told = after.get(ConditionType::Ready).map(|ready| ready.reason.as_str());
+    [ConditionType::LeadsEnsured, ConditionType::MainAgent]
+        .into_iter()
+        .filter_map(|kind| after.get(kind))
+        .filter(|now| now.status == ConditionStatus::False && Some(now.reason.as_str()) != told)
+        .filter(|now| doubted || before.get(now.kind).is_none_or(|old| old.status != now.status))
+        .map(|now| Event {
+            object,
+            kind: EventKind::Warning,
+            reason: now.reason.clone(),
+            message: now.message.clone(),
+        })
+        .collect()
+}
+
+/// With what is told of a gateway's rows: leads that are missing keep it from being ready, a main agent does not.
+fn with_rows(mut findings: Vec<Finding>, rows: Vec<Finding>) -> Vec<Finding> {
+    use ConditionStatus::{False, True};
+    use ConditionType::{LeadsEnsured, Ready};
+    let missing = rows
+        .iter()
+        .find(|(kind, status, ..)| (*kind, *status) == (LeadsEnsured, False));
+    if let Some((kind, _, reason, message)) = missing
+        && let Some(ready) = findings
+            .iter_mut()
+            .find(|(kind, status, ..)| (*kind, *status) == (Ready, True))
+    {
+        *ready = (Ready, False, reason, format!("{kind}: {message}"));
+    }
+    findings.extend(rows);
+    findings
 }
 
 /// The conditions that a look at a gateway gives.
@@ -389,11 +452,7 @@ fn gateway_findings(spec: &GatewaySpec, outcome: &Result<GatewayOutcome, Gateway
                 ok(Compatible, "SomethingLeftOut", &outcome.warnings.join("; "))
             });
             findings.push(leftovers(&outcome.unexplained));
-            let held_back = spec.agents.iter().find_map(|agent| {
-                let excluded = agent.excluded?;
-                matches!(excluded, Excluded::NoOwner | Excluded::NoWorkspaceRoot).then_some(excluded)
-            });
-            match held_back {
+            match spec.held_back() {
                 Some(excluded) => {
                     findings.extend(failed(ConfigSynced, excluded.reason(), excluded.message().to_owned()));
                 }

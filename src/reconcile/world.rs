@@ -13,7 +13,7 @@ use super::rotation::TokenPolicy;
 use super::session::Sessions;
 use super::slots::WakeSlots;
 use super::sync::Syncs;
-use crate::model::{AgentId, GatewayAgentId, GatewayId, ObjectRef, Traces};
+use crate::model::{AgentId, EnsureLeads, GatewayAgentId, GatewayId, ObjectRef, Traces};
 use crate::render::TemplateSet;
 use crate::runtime::{FleetMetrics, WorkQueue};
 use crate::store::{Fence, GatewayStatusWrite};
@@ -42,6 +42,8 @@ pub struct Settings {
     pub wake: bool,
     /// Whether agents of ours that no row explains are removed from their gateways.
     pub prune: bool,
+    /// Which boards are given a lead where they have none.
+    pub ensure_leads: EnsureLeads,
 }
 
 /// What one tenure of the fleet works with. A new tenure starts with a new world: nothing that was remembered under an
@@ -77,6 +79,9 @@ pub(super) struct World<S, C> {
     /// no sync asks for, and nobody is woken.
     pub only: Option<GatewayId>,
     pub(super) state: Mutex<State>,
+    /// Held from the beginning of a load until what it brought is in the cache: there is more than one who loads, and the
+    /// older of two snapshots must not come last.
+    pub(super) loading: tokio::sync::Mutex<()>,
 }
 
 /// What is remembered between reconciles. Losing all of it costs reads, and never a wrong write.
@@ -86,6 +91,8 @@ pub(super) struct State {
     pub(super) agents: HashMap<AgentId, AgentMemory>,
     /// The status last written for each gateway.
     pub(super) gateways: HashMap<GatewayId, GatewayStatusWrite>,
+    /// Why leads of each gateway's boards could not be made when that was last tried, in words.
+    pub(super) leads: HashMap<GatewayId, Vec<String>>,
     /// Objects whose last status was sent to the database without an answer: it may hold that or the one before, so the next
     /// one is written whatever it is.
     pub(super) in_doubt: HashSet<ObjectRef>,
@@ -142,6 +149,7 @@ impl<S, C> World<S, C> {
             syncs: Syncs::default(),
             only,
             state: Mutex::default(),
+            loading: tokio::sync::Mutex::default(),
         }
     }
 

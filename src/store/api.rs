@@ -5,11 +5,11 @@ use std::future::Future;
 use chrono::{DateTime, Utc};
 
 use super::{
-    AgentStatusWrite, Candidate, Fence, GatewayStatusWrite, OrphanGateway, Placement, RecordedEvent, StoreError,
-    SyncStore, TokenState,
+    AgentStatusWrite, Candidate, Fence, GatewayStatusWrite, LeadCreation, OrphanGateway, Placement, RecordedEvent,
+    StoreError, SyncStore, TokenState,
 };
 use crate::model::{
-    AgentId, Event, GatewayAgentId, GatewayId, GatewaySnapshot, Leftover, LeftoverReason, ObjectRef, Traces,
+    AgentId, Event, GatewayAgentId, GatewayId, GatewaySnapshot, Leftover, LeftoverReason, NewLead, ObjectRef, Traces,
     WakeRecord, WakeState,
 };
 
@@ -237,6 +237,18 @@ pub trait Store: SyncStore {
         agent: AgentId,
         baseline: &WakeRecord,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Makes the row of a board's lead, and an event about it, if the board is still on that gateway and has no lead. However
+    /// many try at the same time, under whatever lease, there is one in the end.
+    ///
+    /// # Errors
+    /// [`StoreError::LockTimeout`] if another program is at work on the board, and whatever its tables have against the row;
+    /// nothing was written.
+    fn create_lead(
+        &self,
+        fence: &Fence,
+        lead: &NewLead,
+    ) -> impl Future<Output = Result<LeadCreation, StoreError>> + Send;
 
     /// Records events; one with the object, kind, reason and message of an earlier one only raises its count.
     fn record_events(&self, fence: &Fence, events: &[Event]) -> impl Future<Output = Result<(), StoreError>> + Send;

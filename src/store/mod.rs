@@ -29,7 +29,8 @@ pub use lease::{Fence, LeaseInfo, LeaseStore};
 pub use memory::{MemoryHints, MemoryStore, WakeColumns, WriteFault};
 pub use pg::{ListenerState, Migrated, PgHints, PgOptions, PgStore};
 pub use record::{
-    AgentStatusWrite, Candidate, GatewayStatusWrite, OrphanGateway, Placement, RecordedEvent, TokenState, VerifiedPair,
+    AgentStatusWrite, Candidate, GatewayStatusWrite, LeadCreation, OrphanGateway, Placement, RecordedEvent, TokenState,
+    VerifiedPair,
 };
 pub use request::{AgentSelector, RequestStore, Requested, RotationProgress};
 pub use sync::{SyncProgress, SyncStore};

@@ -29,6 +29,8 @@ pub struct AgentStatusWrite {
     pub conditions: Conditions,
     /// `agents.openclaw_session_id`; `None` leaves the column alone.
     pub session_key: Option<String>,
+    /// `agents.gateway_id`; `None` leaves the column alone.
+    pub gateway_id: Option<GatewayId>,
     /// `agents.last_provision_error`; `None` leaves the column alone, `Some(None)` clears it.
     pub last_provision_error: Option<Option<String>>,
     /// `agents.status`; `None` leaves the column alone.
@@ -38,8 +40,22 @@ pub struct AgentStatusWrite {
 impl AgentStatusWrite {
     /// Whether any column of the row is to be set.
     pub fn projects(&self) -> bool {
-        self.session_key.is_some() || self.last_provision_error.is_some() || self.status.is_some()
+        self.session_key.is_some()
+            || self.gateway_id.is_some()
+            || self.last_provision_error.is_some()
+            || self.status.is_some()
     }
+}
+
+/// What became of making a lead's row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeadCreation {
+    /// It was made, with this id.
+    Created(AgentId),
+    /// The board has a lead already.
+    Present,
+    /// The board is gone, or on another gateway.
+    BoardElsewhere,
 }
 
 /// Text as Postgres can hold it: it has no NUL.

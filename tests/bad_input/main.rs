@@ -5,6 +5,7 @@
 mod agents;
 mod doubles;
 mod gateways;
+mod leads;
 mod organizations;
 #[path = "../support/mod.rs"]
 mod support;

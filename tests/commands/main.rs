@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test says by a panic what went wrong")]
 
 mod existing;
+mod leads;
 mod rotate;
 mod shown;
 #[path = "../support/mod.rs"]

@@ -47,6 +47,7 @@ impl Environment {
             )
             .env("OPENCLAW_CONTROLLER_RESYNC_INTERVAL", RESYNC)
             .env("OPENCLAW_CONTROLLER_NO_WAKE", "true")
+            .env("OPENCLAW_CONTROLLER_ENSURE_LEADS", "none")
             .stdin(Stdio::null())
             .kill_on_drop(true);
         if let Some(directory) = &self.templates {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use chrono::{NaiveDateTime, TimeDelta};
 use openclaw_controller::model::{
-    AgentId, AgentRequests, AgentRow, Board, BoardId, GatewayAgentId, GatewayId, GatewayRow, User, workspace_path,
+    AgentId, AgentRequests, AgentRow, Board, BoardId, EnsureLeads, GatewayAgentId, GatewayId, GatewayRow, User,
+    workspace_path,
 };
 use openclaw_controller::reconcile::{AGENT_CONTROLLER, Fleet, GATEWAY_CONTROLLER, Settings, TokenPolicy, Workers};
 use openclaw_controller::render::TemplateSet;
@@ -58,6 +59,8 @@ pub(crate) struct World {
     pub(crate) existing: HashSet<(GatewayId, GatewayAgentId)>,
     /// Whether the controllers remove what no row explains.
     pub(crate) prune: bool,
+    /// Which boards the controllers give a lead.
+    pub(crate) leads: EnsureLeads,
     connector: Arc<SimConnector>,
     replicas: u64,
     ids: u128,
@@ -85,6 +88,7 @@ impl World {
             wake: false,
             existing: HashSet::new(),
             prune: false,
+            leads: EnsureLeads::None,
             connector: Arc::new(SimConnector::default()),
             replicas: 0,
             ids: 0,
@@ -246,6 +250,7 @@ impl World {
                 resync_interval: RESYNC,
                 wake: self.wake,
                 prune: self.prune,
+                ensure_leads: self.leads,
             },
             workers: Workers::default(),
             clock: Arc::new(move || clock.now()),

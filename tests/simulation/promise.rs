@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use openclaw_controller::model::{
-    AgentRow, Condition, ConditionStatus, ConditionType, FileName, GatewayAgentId, GatewaySnapshot, session_key,
-    workspace_path,
+    AgentRow, Board, Condition, ConditionStatus, ConditionType, EnsureLeads, FileName, GatewayAgentId, GatewaySnapshot,
+    session_key, workspace_path,
 };
 use openclaw_controller::render::{self, RenderInput};
 use openclaw_controller::store::Store;
@@ -72,6 +72,7 @@ impl Check<'_> {
                 None => self.managed(row, &id),
             }
         }
+        self.boards();
         let record = &self.snapshot.record;
         let (status, reason) = match held_back {
             Some(reason) => (ConditionStatus::False, Some(reason)),
@@ -158,6 +159,44 @@ impl Check<'_> {
         }
     }
 
+    /// Boards that are to have a lead have one, and the gateway says so; and whether it has a main agent.
+    fn boards(&mut self) {
+        let is_led = |board: &Board| {
+            let mut agents = self.snapshot.agents.iter();
+            agents.any(|row| row.is_board_lead && row.board_id == Some(board.id))
+        };
+        let wanting: Vec<_> = self
+            .snapshot
+            .boards
+            .values()
+            .filter(|board| board.gateway_id == Some(self.place.id) && !board.paused && self.world.leads.wants(board))
+            .filter(|board| !is_led(board))
+            .map(|board| board.id)
+            .collect();
+        for board in wanting {
+            self.say(format!("board {board} has no lead"));
+        }
+        let ensured = (self.world.leads != EnsureLeads::None).then_some(ConditionStatus::True);
+        let has_main = self.snapshot.agents.iter().any(|row| row.board_id.is_none());
+        let main = if has_main {
+            ConditionStatus::True
+        } else {
+            ConditionStatus::False
+        };
+        for (kind, expected) in [
+            (ConditionType::LeadsEnsured, ensured),
+            (ConditionType::MainAgent, Some(main)),
+        ] {
+            let told = self.snapshot.record.conditions.get(kind).map(|told| told.status);
+            if told != expected {
+                self.say(format!(
+                    "gateway {} says {kind}={told:?}, expected {expected:?}",
+                    self.place.id
+                ));
+            }
+        }
+    }
+
     fn say(&mut self, problem: String) {
         self.problems.push(problem);
     }
@@ -226,6 +265,9 @@ impl Check<'_> {
         }
         if row.session_key.as_deref() != Some(&session_key(id)) {
             self.say(format!("{id}: the row's session key is {:?}", row.session_key));
+        }
+        if row.is_board_lead && row.gateway_id != self.place.id {
+            self.say(format!("{id}: the row's gateway is {}", row.gateway_id));
         }
         if let Some(error) = &row.last_provision_error {
             self.say(format!("{id}: ready, yet last_provision_error is {error:?}"));

@@ -1,6 +1,6 @@
 //! What the controller is in the middle of when it crashes.
 
-use openclaw_controller::model::{AgentId, ConditionType, FileName};
+use openclaw_controller::model::{AgentId, ConditionType, EnsureLeads, FileName};
 use openclaw_controller::sim::SimDialect;
 use serde_json::json;
 
@@ -133,11 +133,67 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         // The event is recorded before what it tells of is.
         more_store_writes: 1,
     },
+    Scenario {
+        name: "lead creation, from a cold start",
+        prepare: |world, dialect| {
+            world.leads = EnsureLeads::All;
+            unled_board(world, dialect);
+        },
+        act: None,
+        missing: not_one_lead,
+        repeatable: &[],
+        more_store_writes: 3,
+    },
+    Scenario {
+        name: "lead creation, once a goal is confirmed",
+        prepare: |world, dialect| {
+            world.leads = EnsureLeads::Confirmed;
+            unled_board(world, dialect);
+        },
+        act: Some(|world| {
+            for board in world.store.board_ids() {
+                world.store.edit_board(board, |board| board.goal_confirmed = true);
+            }
+        }),
+        missing: not_one_lead,
+        repeatable: &[],
+        more_store_writes: 1,
+    },
 ];
 
 /// A wake that was committed and not sent is followed, at its deadline, by one that resets the session first. Messages are
 /// not repeated.
 const WAKING: &[&str] = &["sessions.patch", "sessions.reset"];
+
+/// A board with a goal, a worker and no lead; and a main agent.
+fn unled_board(world: &mut World, dialect: SimDialect) {
+    let id = world.add_gateway(dialect);
+    let board = world.add_board(Some(id));
+    world.store.edit_board(board, |board| board.board_type = "goal".into());
+    world.add_agent(id, Some(board), false);
+    world.add_agent(id, None, false);
+}
+
+/// Boards that have no lead, or more than one.
+fn not_one_lead(world: &World, _: &Before) -> Vec<String> {
+    let rows = || {
+        world
+            .store
+            .agent_ids()
+            .into_iter()
+            .filter_map(|id| world.store.agent(id))
+    };
+    let leads = |board| {
+        rows()
+            .filter(|row| row.is_board_lead && row.board_id == Some(board))
+            .count()
+    };
+    let boards = world.store.board_ids().into_iter();
+    boards
+        .filter_map(|board| Some((board, leads(board))).filter(|(_, leads)| *leads != 1))
+        .map(|(board, leads)| format!("board {board} has {leads} leads"))
+        .collect()
+}
 
 /// A lead, a worker and a main agent on one gateway.
 fn three_agents(world: &mut World, dialect: SimDialect) {

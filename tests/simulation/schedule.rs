@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use openclaw_controller::model::{FileName, GatewayId};
+use openclaw_controller::model::{EnsureLeads, FileName, GatewayId};
 use openclaw_controller::render::TemplateSet;
 use openclaw_controller::sim::{SimDialect, SimGateway};
 use rand::rngs::StdRng;
@@ -75,6 +75,9 @@ impl Schedule {
         let mut world = World::new(templates);
         world.second_writer = rng.random_bool(0.3);
         world.prune = rng.random_bool(0.5);
+        if rng.random_bool(0.5) {
+            world.leads = EnsureLeads::All;
+        }
         for n in 0..rng.random_range(1..=3_usize) {
             // The first goes through all dialects with the seed.
             let pick = if n == 0 {
@@ -102,7 +105,9 @@ impl Schedule {
             }
             for _ in 0..this.rng.random_range(1..=2) {
                 let board = this.world.add_board(Some(gateway));
-                this.world.add_agent(gateway, Some(board), true);
+                if this.rng.random_bool(0.7) {
+                    this.world.add_agent(gateway, Some(board), true);
+                }
                 for _ in 0..this.rng.random_range(0..=2) {
                     this.world.add_agent(gateway, Some(board), false);
                 }

@@ -11,6 +11,7 @@
 
 mod behaviour;
 mod fencing;
+mod leads;
 mod listening;
 mod memory;
 mod migrations;

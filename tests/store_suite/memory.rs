@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDateTime, Utc};
-use openclaw_controller::model::{AgentId, AgentRow, Board, GatewayId, GatewayRow, User};
+use openclaw_controller::model::{AgentId, AgentRow, Board, BoardId, GatewayId, GatewayRow, LeadSettings, User};
 use openclaw_controller::store::{HintSource, MemoryStore, Store as _};
 use uuid::Uuid;
 
@@ -42,6 +42,10 @@ impl World for Memory {
 
     async fn put_owner(&self, organization: Uuid, owner: &User) {
         self.0.set_owner(organization, Some(owner.clone()));
+    }
+
+    async fn put_lead_settings(&self, board: BoardId, settings: &LeadSettings) {
+        self.0.set_lead_settings(board, Some(settings.clone()));
     }
 
     async fn delete_agent(&self, id: AgentId) {

@@ -206,7 +206,7 @@ async fn a_missing_privilege_is_named_with_what_to_grant() {
     world
         .run(&format!(
             "GRANT SELECT, TRIGGER ON {tables} TO {role};
-             GRANT UPDATE (status, openclaw_session_id, agent_token_hash, last_provision_error, last_seen_at,
+             GRANT UPDATE (gateway_id, status, openclaw_session_id, agent_token_hash, last_provision_error, last_seen_at,
                            wake_attempts, last_wake_sent_at, checkin_deadline_at) ON agents TO {role}"
         ))
         .await;

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use openclaw_controller::lab::shared_postgres;
-use openclaw_controller::model::{AgentId, AgentRow, Board, GatewayId, GatewayRow, JsonColumn, User};
+use openclaw_controller::model::{
+    AgentId, AgentRow, Board, BoardId, GatewayId, GatewayRow, JsonColumn, LeadSettings, User,
+};
 use openclaw_controller::store::{HintSource, PgOptions, PgStore, Store as _};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgPoolOptions;
@@ -227,6 +229,19 @@ impl World for Postgres {
         )
         .bind(organization)
         .bind(owner.id)
+        .execute(&self.admin)
+        .await
+        .unwrap();
+    }
+
+    async fn put_lead_settings(&self, board: BoardId, settings: &LeadSettings) {
+        sqlx::query(
+            "INSERT INTO openclaw_controller.board_settings (board_id, lead_name, lead_identity) VALUES ($1, $2, $3::json)
+             ON CONFLICT (board_id) DO UPDATE SET lead_name = $2, lead_identity = $3::json",
+        )
+        .bind(board.0)
+        .bind(&settings.name)
+        .bind(json(&settings.identity))
         .execute(&self.admin)
         .await
         .unwrap();

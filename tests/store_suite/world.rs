@@ -4,7 +4,9 @@ use std::future::Future;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDateTime, Utc};
-use openclaw_controller::model::{AgentId, AgentRequests, AgentRow, Board, BoardId, GatewayId, GatewayRow, User};
+use openclaw_controller::model::{
+    AgentId, AgentRequests, AgentRow, Board, BoardId, GatewayId, GatewayRow, LeadSettings, User,
+};
 use openclaw_controller::store::{CheckInStore, Fence, Hint, HintSource, LeaseStore, RequestStore, Store};
 use uuid::Uuid;
 
@@ -24,6 +26,8 @@ pub(crate) trait World: Sync {
     fn put_agent(&self, row: &AgentRow) -> impl Future<Output = ()>;
     /// Makes a user the owner.
     fn put_owner(&self, organization: Uuid, owner: &User) -> impl Future<Output = ()>;
+    /// Chooses something for the lead of a board.
+    fn put_lead_settings(&self, board: BoardId, settings: &LeadSettings) -> impl Future<Output = ()>;
     fn delete_agent(&self, id: AgentId) -> impl Future<Output = ()>;
     /// With all boards and agents on it.
     fn delete_gateway(&self, id: GatewayId) -> impl Future<Output = ()>;

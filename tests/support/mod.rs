@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use openclaw_controller::cli::run;
-use openclaw_controller::config::{DesiredArgs, RunArgs, Span, TokenArgs, TokenHash};
+use openclaw_controller::config::{DesiredArgs, LeadBoards, RunArgs, Span, TokenArgs, TokenHash};
 use openclaw_controller::lab;
 use openclaw_controller::model::{AgentId, BoardId, Condition, ConditionStatus, ConditionType, Conditions, GatewayId};
 use openclaw_controller::store::{PgOptions, PgStore};
@@ -278,6 +278,8 @@ pub struct Options {
     pub wake: bool,
     /// Whether leftovers are removed.
     pub prune: bool,
+    /// Which boards are given a lead; by default none, so that tests see the agents that they made.
+    pub leads: Option<LeadBoards>,
 }
 
 impl Default for Options {
@@ -291,6 +293,7 @@ impl Default for Options {
             agent_listen: None,
             wake: false,
             prune: false,
+            leads: Some(LeadBoards::None),
         }
     }
 }
@@ -317,6 +320,7 @@ impl Controller {
                 agent_listen: options.agent_listen,
                 tokens: options.tokens,
                 prune: options.prune,
+                ensure_leads: options.leads,
             },
             resync_interval: Span(options.resync),
             token_hash: options.token_hash,

@@ -25,8 +25,15 @@ pub struct Finished {
     pub stderr: String,
 }
 
-/// Runs the binary to its end, with nothing of this environment but what is given.
+/// Runs the binary to its end, with nothing of this environment but what is given, and without leads that nobody made.
 pub async fn command(arguments: &[&str], environment: &[(&str, &str)]) -> Finished {
+    let leads = ("OPENCLAW_CONTROLLER_ENSURE_LEADS", "none");
+    let environment: Vec<_> = environment.iter().copied().chain([leads]).collect();
+    bare_command(arguments, &environment).await
+}
+
+/// Runs the binary to its end, with nothing of this environment but what is given, and all of its defaults.
+pub async fn bare_command(arguments: &[&str], environment: &[(&str, &str)]) -> Finished {
     let state = TempDir::new().unwrap();
     let child = tokio::process::Command::new(BINARY)
         .args(arguments)
@@ -71,6 +78,7 @@ impl Process {
             .env("STATE_DIRECTORY", state.path())
             .env("DATABASE_URL", database_url)
             .env("OPENCLAW_CONTROLLER_NO_WAKE", "true")
+            .env("OPENCLAW_CONTROLLER_ENSURE_LEADS", "none")
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)

@@ -137,8 +137,8 @@ impl FleetMetrics {
     /// When one of the names is registered already.
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
         use ConditionType::{
-            Authorized, CheckedIn, Compatible, ConfigSynced, Deleted, FilesSynced, Leftovers, Paused, Reachable, Ready,
-            Registered, TokenValid,
+            Authorized, CheckedIn, Compatible, ConfigSynced, Deleted, FilesSynced, LeadsEnsured, Leftovers, MainAgent,
+            Paused, Reachable, Ready, Registered, TokenValid,
         };
         let counters = |name: &str, help: &str, label: &str, values: &[&str]| -> prometheus::Result<_> {
             let counters = registered(registry, IntCounterVec::new(ours(name, help), &[label])?)?;
@@ -159,7 +159,16 @@ impl FleetMetrics {
                 registry,
                 "gateways",
                 "Gateways by condition and status",
-                &[Reachable, Authorized, Compatible, ConfigSynced, Leftovers, Ready],
+                &[
+                    Reachable,
+                    Authorized,
+                    Compatible,
+                    ConfigSynced,
+                    LeadsEnsured,
+                    MainAgent,
+                    Leftovers,
+                    Ready,
+                ],
             )?,
             convergence: Convergence::register(registry)?,
             drift_detected: counters(

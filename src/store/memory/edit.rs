@@ -6,7 +6,9 @@ use uuid::Uuid;
 
 use super::MemoryStore;
 use super::state::State;
-use crate::model::{AgentId, AgentRecord, AgentRow, Board, BoardId, GatewayId, GatewayRecord, GatewayRow, User};
+use crate::model::{
+    AgentId, AgentRecord, AgentRow, Board, BoardId, GatewayId, GatewayRecord, GatewayRow, LeadSettings, User,
+};
 
 impl MemoryStore {
     /// Inserts a gateway, or replaces the row with its id.
@@ -49,6 +51,18 @@ impl MemoryStore {
         state.agents.insert(row.id, row);
         drop(state);
         self.hint(concerned);
+    }
+
+    /// Sets or removes what is chosen for the lead of a board.
+    pub fn set_lead_settings(&self, board: BoardId, settings: Option<LeadSettings>) {
+        let mut state = self.state();
+        match settings {
+            Some(settings) => state.lead_settings.insert(board, settings),
+            None => state.lead_settings.remove(&board),
+        };
+        let home = state.boards.get(&board).and_then(|board| board.gateway_id);
+        drop(state);
+        self.hint(home);
     }
 
     /// Edits a gateway's row, if it is there.

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::model::{
     AgentId, AgentRecord, AgentRow, Board, BoardId, GatewayAgentId, GatewayId, GatewayRecord, GatewayRow,
-    GatewaySnapshot, Leftover, SyncRequest, SyncResult, SyncedAgent, User,
+    GatewaySnapshot, LeadSettings, Leftover, SyncRequest, SyncResult, SyncedAgent, User,
 };
 use crate::store::{Candidate, Fence, OrphanGateway, RecordedEvent, VerifiedPair, WakeColumns};
 
@@ -22,6 +22,9 @@ pub(super) struct Lease {
 pub(super) struct State {
     pub(super) gateways: BTreeMap<GatewayId, GatewayRow>,
     pub(super) boards: BTreeMap<BoardId, Board>,
+    pub(super) lead_settings: HashMap<BoardId, LeadSettings>,
+    /// How many leads were made: numbers their ids, so that a run can be repeated.
+    pub(super) leads_made: u128,
     pub(super) agents: BTreeMap<AgentId, AgentRow>,
     /// Those of their columns that the rows leave out.
     pub(super) wake_columns: HashMap<AgentId, WakeColumns>,
@@ -118,7 +121,7 @@ impl State {
             .cloned()
             .collect();
         agents.sort_by_key(|agent| (agent.created_at, agent.id));
-        let boards = self
+        let boards: HashMap<BoardId, Board> = self
             .boards
             .values()
             .filter(|board| board.gateway_id == Some(id) || agents.iter().any(|agent| agent.board_id == Some(board.id)))
@@ -135,6 +138,12 @@ impl State {
             .collect();
         GatewaySnapshot {
             gateway: gateway.clone(),
+            lead_settings: self
+                .lead_settings
+                .iter()
+                .filter(|(board, _)| boards.get(board).is_some_and(|board| board.gateway_id == Some(id)))
+                .map(|(board, settings)| (*board, settings.clone()))
+                .collect(),
             owner: self
                 .rendered_for
                 .get(&id)

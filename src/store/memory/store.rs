@@ -7,12 +7,12 @@ use super::state::{Remembered, State};
 use super::{MemoryStore, later};
 use crate::model::{
     AgentId, Conditions, Event, GatewayAgentId, GatewayId, GatewayRecord, GatewaySnapshot, Leftover, LeftoverReason,
-    ObjectRef, Traces, WakeRecord, WakeState,
+    NewLead, ObjectRef, Traces, WakeRecord, WakeState,
 };
 use crate::store::record::{storable, storable_conditions};
 use crate::store::{
-    AgentStatusWrite, Candidate, Fence, GatewayStatusWrite, OrphanGateway, Placement, ROTATION_GRACE, RecordedEvent,
-    Store, StoreError, TokenState, VerifiedPair,
+    AgentStatusWrite, Candidate, Fence, GatewayStatusWrite, LeadCreation, OrphanGateway, Placement, ROTATION_GRACE,
+    RecordedEvent, Store, StoreError, TokenState, VerifiedPair,
 };
 
 /// Sets a value, and tells whether that changed anything.
@@ -69,6 +69,30 @@ fn count_generation(state: &mut State, object: ObjectRef, home: GatewayId, diges
             (new || moved, new.then_some(record.generation))
         }
     }
+}
+
+/// Records an event, or counts it.
+pub(super) fn record_event(state: &mut State, event: &Event, now: DateTime<Utc>) {
+    let event = Event {
+        reason: storable(&event.reason).into_owned(),
+        message: storable(&event.message).into_owned(),
+        ..event.clone()
+    };
+    let known = state.events.iter().position(|recorded| recorded.event == event);
+    let recorded = match known.map(|i| state.events.remove(i)) {
+        Some(recorded) => RecordedEvent {
+            count: recorded.count + 1,
+            last_seen: now,
+            ..recorded
+        },
+        None => RecordedEvent {
+            event,
+            count: 1,
+            first_seen: now,
+            last_seen: now,
+        },
+    };
+    state.events.push(recorded);
 }
 
 impl Store for MemoryStore {
@@ -250,7 +274,9 @@ impl Store for MemoryStore {
             return Ok(());
         }
         let wanted = |text: &str| storable(text).into_owned();
-        self.write("project_agent_status", fence, |state| {
+        let mut homes = Vec::new();
+        let outcome = self.write("project_agent_status", fence, |state| {
+            homes.extend(state.agents.get(&agent).map(|row| state.home(row)));
             let Some(row) = state.agents.get_mut(&agent) else {
                 return (false, ());
             };
@@ -264,8 +290,19 @@ impl Store for MemoryStore {
             if let Some(shown) = &status.status {
                 changed |= set(&mut row.status, wanted(shown));
             }
-            (changed, ())
-        })
+            if status
+                .gateway_id
+                .is_none_or(|gateway| !set(&mut row.gateway_id, gateway))
+            {
+                homes.clear();
+                return (changed, ());
+            }
+            homes.extend(state.agents.get(&agent).map(|row| state.home(row)));
+            (true, ())
+        });
+        // Of what this writes, the gateway alone is desired state to the triggers.
+        self.hint(homes);
+        outcome
     }
 
     async fn token_state(&self, agent: AgentId) -> Result<TokenState, StoreError> {
@@ -434,30 +471,15 @@ impl Store for MemoryStore {
         self.store_wake_baseline(fence, agent, baseline)
     }
 
+    async fn create_lead(&self, fence: &Fence, lead: &NewLead) -> Result<LeadCreation, StoreError> {
+        self.insert_lead(fence, lead)
+    }
+
     async fn record_events(&self, fence: &Fence, events: &[Event]) -> Result<(), StoreError> {
         let now = self.database_now();
         self.write("record_events", fence, |state| {
             for event in events {
-                let event = Event {
-                    reason: storable(&event.reason).into_owned(),
-                    message: storable(&event.message).into_owned(),
-                    ..event.clone()
-                };
-                let known = state.events.iter().position(|recorded| recorded.event == event);
-                let recorded = match known.map(|i| state.events.remove(i)) {
-                    Some(recorded) => RecordedEvent {
-                        count: recorded.count + 1,
-                        last_seen: now,
-                        ..recorded
-                    },
-                    None => RecordedEvent {
-                        event,
-                        count: 1,
-                        first_seen: now,
-                        last_seen: now,
-                    },
-                };
-                state.events.push(recorded);
+                record_event(state, event, now);
             }
             (!events.is_empty(), ())
         })

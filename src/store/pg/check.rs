@@ -106,6 +106,7 @@ const TABLES: [Table; 6] = [
             ("checkin_deadline_at", Time),
         ],
         written: &[
+            "gateway_id",
             "status",
             "openclaw_session_id",
             "agent_token_hash",

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::PgStore;
@@ -16,47 +17,9 @@ const KEPT: &str = "14 days";
 
 impl PgStore {
     pub(super) async fn store_events(&self, fence: &Fence, events: &[Event]) -> Result<(), StoreError> {
-        // One statement cannot touch a row twice.
-        let mut counts: BTreeMap<(&str, Uuid, &str, String, String), i64> = BTreeMap::new();
-        for event in events {
-            let (kind, id) = object_parts(event.object);
-            let key = (
-                kind,
-                id,
-                kind_text(event.kind),
-                storable(&event.reason).into_owned(),
-                storable(&event.message).into_owned(),
-            );
-            *counts.entry(key).or_default() += 1;
-        }
-        let (mut objects, mut ids, mut kinds) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut reasons, mut messages, mut totals) = (Vec::new(), Vec::new(), Vec::new());
-        for ((object, id, kind, reason, message), count) in counts {
-            objects.push(object);
-            ids.push(id);
-            kinds.push(kind);
-            reasons.push(reason);
-            messages.push(message);
-            totals.push(count);
-        }
         let mut session = self.session().await?;
         let mut tx = self.begin_fenced(&mut session, fence).await?;
-        sqlx::query(
-            "INSERT INTO openclaw_controller.events AS e
-                    (object_kind, object_id, kind, reason, message, count, first_seen, last_seen)
-             SELECT i.*, clock_timestamp(), clock_timestamp()
-               FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[]) AS i
-             ON CONFLICT (object_kind, object_id, kind, reason, md5(message)) DO UPDATE
-                SET count = e.count + excluded.count, last_seen = excluded.last_seen",
-        )
-        .bind(&objects)
-        .bind(&ids)
-        .bind(&kinds)
-        .bind(&reasons)
-        .bind(&messages)
-        .bind(&totals)
-        .execute(&mut *tx)
-        .await?;
+        insert_events(&mut tx, events).await?;
         sqlx::query("DELETE FROM openclaw_controller.events WHERE last_seen < clock_timestamp() - $1::interval")
             .bind(KEPT)
             .execute(&mut *tx)
@@ -100,6 +63,50 @@ impl PgStore {
             )
             .collect())
     }
+}
+
+/// Records events in a transaction that others have begun.
+pub(super) async fn insert_events(tx: &mut PgConnection, events: &[Event]) -> Result<(), StoreError> {
+    // One statement cannot touch a row twice.
+    let mut counts: BTreeMap<(&str, Uuid, &str, String, String), i64> = BTreeMap::new();
+    for event in events {
+        let (kind, id) = object_parts(event.object);
+        let key = (
+            kind,
+            id,
+            kind_text(event.kind),
+            storable(&event.reason).into_owned(),
+            storable(&event.message).into_owned(),
+        );
+        *counts.entry(key).or_default() += 1;
+    }
+    let (mut objects, mut ids, mut kinds) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut reasons, mut messages, mut totals) = (Vec::new(), Vec::new(), Vec::new());
+    for ((object, id, kind, reason, message), count) in counts {
+        objects.push(object);
+        ids.push(id);
+        kinds.push(kind);
+        reasons.push(reason);
+        messages.push(message);
+        totals.push(count);
+    }
+    sqlx::query(
+        "INSERT INTO openclaw_controller.events AS e
+                (object_kind, object_id, kind, reason, message, count, first_seen, last_seen)
+         SELECT i.*, clock_timestamp(), clock_timestamp()
+           FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[]) AS i
+         ON CONFLICT (object_kind, object_id, kind, reason, md5(message)) DO UPDATE
+            SET count = e.count + excluded.count, last_seen = excluded.last_seen",
+    )
+    .bind(&objects)
+    .bind(&ids)
+    .bind(&kinds)
+    .bind(&reasons)
+    .bind(&messages)
+    .bind(&totals)
+    .execute(tx)
+    .await?;
+    Ok(())
 }
 
 fn kind_text(kind: EventKind) -> &'static str {

@@ -6,7 +6,7 @@ use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use super::{PgStore, rows};
-use crate::model::{AgentId, AgentRecord, Board, BoardId, GatewayId, GatewayRecord, GatewaySnapshot};
+use crate::model::{AgentId, AgentRecord, Board, BoardId, GatewayId, GatewayRecord, GatewaySnapshot, LeadSettings};
 use crate::store::{OrphanGateway, StoreError};
 
 impl PgStore {
@@ -82,6 +82,7 @@ async fn snapshots(
                 gateway,
                 owner,
                 boards: HashMap::new(),
+                lead_settings: BTreeMap::new(),
                 agents: Vec::new(),
                 record,
                 agent_records: HashMap::new(),
@@ -92,7 +93,7 @@ async fn snapshots(
         return Ok(Vec::new());
     }
 
-    let mut boards = boards(tx, ids.as_deref(), None).await?;
+    let (mut boards, lead_settings) = boards(tx, ids.as_deref(), None).await?;
     let on_gateways: Vec<Uuid> = boards.keys().map(|id| id.0).collect();
     let agents = match &ids {
         None => sqlx::query(rows::AGENTS),
@@ -120,7 +121,7 @@ async fn snapshots(
     }
     // Boards without a gateway, whose agents can only be reported.
     if !elsewhere.is_empty() {
-        boards.extend(self::boards(tx, None, Some(&elsewhere)).await?);
+        boards.extend(self::boards(tx, None, Some(&elsewhere)).await?.0);
     }
     let board_ids: Vec<Uuid> = boards.keys().map(|id| id.0).collect();
     let paused: Vec<Uuid> = sqlx::query_scalar(rows::PAUSED)
@@ -130,6 +131,12 @@ async fn snapshots(
     for id in paused {
         if let Some(board) = boards.get_mut(&BoardId(id)) {
             board.paused = true;
+        }
+    }
+    for (id, settings) in lead_settings {
+        let home = boards.get(&id).and_then(|board| board.gateway_id);
+        if let Some(snapshot) = home.and_then(|home| fleet.get_mut(&home)) {
+            snapshot.lead_settings.insert(id, settings);
         }
     }
     for (home, board) in wanted {
@@ -153,19 +160,24 @@ async fn snapshots(
     Ok(fleet.into_values().collect())
 }
 
-async fn boards(
-    tx: &mut PgConnection,
-    gateways: Option<&[Uuid]>,
-    ids: Option<&[Uuid]>,
-) -> Result<HashMap<BoardId, Board>, StoreError> {
+/// Boards, and what was chosen for the leads of some of them.
+type Boards = (HashMap<BoardId, Board>, HashMap<BoardId, LeadSettings>);
+
+async fn boards(tx: &mut PgConnection, gateways: Option<&[Uuid]>, ids: Option<&[Uuid]>) -> Result<Boards, StoreError> {
     let rows = sqlx::query(rows::BOARDS)
         .bind(gateways)
         .bind(ids)
         .fetch_all(&mut *tx)
         .await?;
-    rows.iter()
-        .map(|row| rows::board(row).map(|board| (board.id, board)))
-        .collect()
+    let (mut boards, mut settings) = (HashMap::with_capacity(rows.len()), HashMap::new());
+    for row in &rows {
+        let board = rows::board(row)?;
+        if let Some(chosen) = rows::lead_settings(row)? {
+            settings.insert(board.id, chosen);
+        }
+        boards.insert(board.id, board);
+    }
+    Ok((boards, settings))
 }
 
 async fn agent_records(

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::errors::About;
 use crate::model::{
     AgentId, AgentRecord, AgentRequests, AgentRow, Board, BoardId, Conditions, GatewayAgentId, GatewayId,
-    GatewayRecord, GatewayRow, JsonColumn, User, WakeRecord,
+    GatewayRecord, GatewayRow, JsonColumn, LeadSettings, User, WakeRecord,
 };
 use crate::store::StoreError;
 
@@ -33,10 +33,10 @@ pub(super) const GATEWAYS: &str = "
      WHERE $1::uuid[] IS NULL OR g.id = ANY ($1)
      ORDER BY g.id";
 
-/// Boards. `$1`: the ids of their gateways, or null for any; `$2`: their own ids, or null for any.
+/// Boards, with what was chosen for their leads. `$1`: the ids of their gateways, or null for any; `$2`: their own ids, or null for any.
 pub(super) const BOARDS: &str = "
-    SELECT id, coalesce(organization_id, '00000000-0000-0000-0000-000000000000') AS organization_id,
-           coalesce(name, '') AS name, coalesce(slug, '') AS slug, gateway_id, coalesce(board_type, '') AS board_type,
+    SELECT b.id, coalesce(b.organization_id, '00000000-0000-0000-0000-000000000000') AS organization_id,
+           coalesce(b.name, '') AS name, coalesce(slug, '') AS slug, gateway_id, coalesce(board_type, '') AS board_type,
            objective, success_metrics::text AS success_metrics,
            CASE WHEN target_date IS NOT NULL THEN least(greatest(target_date, '0001-01-01'), '9999-12-31') END AS target_date,
            coalesce(goal_confirmed, false) AS goal_confirmed,
@@ -45,9 +45,10 @@ pub(super) const BOARDS: &str = "
            coalesce(block_status_changes_with_pending_approval, false) AS block_status_changes_with_pending_approval,
            coalesce(only_lead_can_change_status, false) AS only_lead_can_change_status,
            coalesce(comment_required_for_review, false) AS comment_required_for_review,
-           max_agents::integer AS max_agents
-      FROM boards
-     WHERE ($1::uuid[] IS NULL OR gateway_id = ANY ($1)) AND ($2::uuid[] IS NULL OR id = ANY ($2))";
+           max_agents::integer AS max_agents,
+           s.board_id IS NOT NULL AS has_settings, s.lead_name, s.lead_identity::text AS lead_identity
+      FROM boards b LEFT JOIN openclaw_controller.board_settings s ON s.board_id = b.id
+     WHERE ($1::uuid[] IS NULL OR b.gateway_id = ANY ($1)) AND ($2::uuid[] IS NULL OR b.id = ANY ($2))";
 
 /// Those boards among `$1` whose newest word is `/pause`. The whitespace is Python's, and the expression that of our index.
 pub(super) const PAUSED: &str = r"
@@ -196,6 +197,21 @@ pub(super) fn board(row: &PgRow) -> Result<Board, StoreError> {
         })
     };
     read().about(|| format!("board {id}"))
+}
+
+/// What was chosen for the lead of the board in a row of [`BOARDS`], if anything was.
+pub(super) fn lead_settings(row: &PgRow) -> Result<Option<LeadSettings>, StoreError> {
+    let id: Uuid = row.try_get("id")?;
+    let read = || -> Result<_, sqlx::Error> {
+        if !row.try_get::<bool, _>("has_settings")? {
+            return Ok(None);
+        }
+        Ok(Some(LeadSettings {
+            name: row.try_get("lead_name")?,
+            identity: json(row, "lead_identity")?,
+        }))
+    };
+    read().about(|| format!("settings of board {id}"))
 }
 
 /// A row of [`AGENTS`], with the gateway that it belongs to.

@@ -9,6 +9,9 @@ use crate::model::{AgentId, GatewayId};
 use crate::store::record::{storable, storable_conditions};
 use crate::store::{AgentStatusWrite, Fence, GatewayStatusWrite, StoreError};
 
+/// What an agent's row shows: session key, error, status, gateway.
+type Shown = (Option<String>, Option<String>, Option<String>, Option<String>);
+
 impl PgStore {
     pub(super) async fn gateway_status(
         &self,
@@ -88,22 +91,24 @@ impl PgStore {
     async fn project(&self, fence: &Fence, agent: AgentId, status: &AgentStatusWrite) -> Result<(), StoreError> {
         let mut session = self.session().await?;
         let mut tx = self.begin_read(&mut session).await?;
-        let row: Option<(Option<String>, Option<String>, Option<String>)> =
-            sqlx::query_as("SELECT openclaw_session_id, last_provision_error, status FROM agents WHERE id = $1")
-                .bind(agent.0)
-                .fetch_optional(&mut *tx)
-                .await?;
+        let row: Option<Shown> = sqlx::query_as(
+            "SELECT openclaw_session_id, last_provision_error, status, gateway_id::text FROM agents WHERE id = $1",
+        )
+        .bind(agent.0)
+        .fetch_optional(&mut *tx)
+        .await?;
         tx.commit().await?;
         session.done();
-        let Some((session_key, last_error, shown)) = row else {
+        let Some((session_key, last_error, shown, gateway)) = row else {
             return Ok(());
         };
 
         let wanted = |text: &str| Some(storable(text).into_owned());
-        let mut changes: Vec<(&str, Option<String>)> = Vec::new();
+        // Each with its type, for those that are no text.
+        let mut changes: Vec<(&str, Option<String>, &str)> = Vec::new();
         let mut set = |column, new: Option<String>, old: &Option<String>| {
             if new != *old {
-                changes.push((column, new));
+                changes.push((column, new, if column == "gateway_id" { "::uuid" } else { "" }));
             }
         };
         if let Some(new) = &status.session_key {
@@ -115,23 +120,30 @@ impl PgStore {
         if let Some(new) = &status.status {
             set("status", wanted(new), &shown);
         }
+        if let Some(new) = &status.gateway_id {
+            set("gateway_id", Some(new.to_string()), &gateway);
+        }
         if changes.is_empty() {
             return Ok(());
         }
 
         let mut update = QueryBuilder::<Postgres>::new("UPDATE agents SET ");
-        for (i, (column, value)) in changes.iter().enumerate() {
+        for (i, (column, value, kind)) in changes.iter().enumerate() {
             if i > 0 {
                 update.push(", ");
             }
-            update.push(*column).push(" = ").push_bind(value);
+            update.push(*column).push(" = ").push_bind(value).push(*kind);
         }
         update.push(" WHERE id = ").push_bind(agent.0).push(" AND (");
-        for (i, (column, value)) in changes.iter().enumerate() {
+        for (i, (column, value, kind)) in changes.iter().enumerate() {
             if i > 0 {
                 update.push(" OR ");
             }
-            update.push(*column).push(" IS DISTINCT FROM ").push_bind(value);
+            update
+                .push(*column)
+                .push(" IS DISTINCT FROM ")
+                .push_bind(value)
+                .push(*kind);
         }
         update.push(")");
 

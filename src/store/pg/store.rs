@@ -5,12 +5,12 @@ use uuid::Uuid;
 
 use super::PgStore;
 use crate::model::{
-    AgentId, Event, GatewayAgentId, GatewayId, GatewaySnapshot, Leftover, LeftoverReason, ObjectRef, Traces,
+    AgentId, Event, GatewayAgentId, GatewayId, GatewaySnapshot, Leftover, LeftoverReason, NewLead, ObjectRef, Traces,
     WakeRecord, WakeState,
 };
 use crate::store::{
-    AgentStatusWrite, Candidate, Fence, GatewayStatusWrite, OrphanGateway, Placement, RecordedEvent, Store, StoreError,
-    TokenState,
+    AgentStatusWrite, Candidate, Fence, GatewayStatusWrite, LeadCreation, OrphanGateway, Placement, RecordedEvent,
+    Store, StoreError, TokenState,
 };
 
 impl Store for PgStore {
@@ -231,6 +231,10 @@ impl Store for PgStore {
 
     async fn set_wake_baseline(&self, fence: &Fence, agent: AgentId, baseline: &WakeRecord) -> Result<(), StoreError> {
         self.bounded(self.store_wake_baseline(fence, agent, baseline)).await
+    }
+
+    async fn create_lead(&self, fence: &Fence, lead: &NewLead) -> Result<LeadCreation, StoreError> {
+        self.bounded(self.insert_lead(fence, lead)).await
     }
 
     async fn record_events(&self, fence: &Fence, events: &[Event]) -> Result<(), StoreError> {

@@ -1,5 +1,7 @@
 //! Who may write.
 
+use openclaw_controller::model::NewLead;
+
 use super::*;
 
 pub(super) async fn nobody_writes_without_the_lease(world: &impl World) {
@@ -25,6 +27,7 @@ pub(super) async fn nobody_writes_without_the_lease(world: &impl World) {
         let place = [(WORKER, GATEWAY, name("mc-x"))];
         let digest = [(ObjectRef::Agent(WORKER), GATEWAY, "1".to_owned())];
         let one = candidate("one", 0);
+        let lead = NewLead::of(&board(20, Some(10)), GATEWAY, None).unwrap();
         let outcomes = [
             store.record_generations(fence, &digest).await.map(|_| ()),
             store
@@ -52,6 +55,7 @@ pub(super) async fn nobody_writes_without_the_lease(world: &impl World) {
             store.finish_removal(fence, GATEWAY, &[name("mc-x")]).await,
             store.complete_removal(fence, WORKER, GATEWAY).await.map(|_| ()),
             store.forget_traces(fence, GATEWAY, &[name("mc-x")], &[]).await,
+            store.create_lead(fence, &lead).await.map(|_| ()),
         ];
         for (i, outcome) in outcomes.into_iter().enumerate() {
             let fenced = StoreError::Fenced {

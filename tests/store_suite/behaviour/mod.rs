@@ -15,6 +15,7 @@ use super::memory::Memory;
 use super::postgres::Postgres;
 use super::world::{ORGANIZATION, TTL, World, agent, at, board, fence, gateway, id, next, owner};
 
+mod leads;
 mod leases;
 mod records;
 mod removals;
@@ -24,6 +25,7 @@ mod syncs;
 mod tokens;
 mod wakes;
 
+use self::leads::*;
 use self::leases::*;
 use self::records::*;
 use self::removals::*;
@@ -86,6 +88,9 @@ every_store!(
     a_removal_is_begun_only_while_it_is_wanted,
     a_deleted_agent_has_no_place_no_token_and_no_deadline,
     an_agent_that_is_elsewhere_too_is_not_gone_from_there,
+    a_lead_is_made_for_a_board_that_has_none,
+    no_lead_is_made_for_a_board_that_has_one_or_is_elsewhere,
+    what_is_chosen_for_a_boards_lead_is_loaded_with_its_gateway,
 );
 
 const NEVER: &str = "nothing was to be written";

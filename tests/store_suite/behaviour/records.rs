@@ -156,11 +156,14 @@ pub(super) async fn a_gateway_status_is_written_once(world: &impl World) {
 }
 
 pub(super) async fn an_agent_status_is_projected_where_it_differs(world: &impl World) {
+    const OTHER: GatewayId = GatewayId(uuid::Uuid::from_u128(11));
     small_fleet(world).await;
+    world.put_gateway(&gateway(11)).await;
     let (fence, store) = (fence(world).await, world.store());
     let status = AgentStatusWrite {
         conditions: conditions("Waiting"),
         session_key: Some("agent:x:main".to_owned()),
+        gateway_id: Some(OTHER),
         last_provision_error: Some(Some("it broke".to_owned())),
         status: Some("online".to_owned()),
     };
@@ -169,6 +172,7 @@ pub(super) async fn an_agent_status_is_projected_where_it_differs(world: &impl W
     assert_eq!(row.session_key.as_deref(), Some("agent:x:main"));
     assert_eq!(row.last_provision_error.as_deref(), Some("it broke"));
     assert_eq!(row.status, "online");
+    assert_eq!(row.gateway_id, OTHER);
     let records = store.load_gateway(GATEWAY).await.unwrap().unwrap().agent_records;
     assert_eq!(records[&WORKER].conditions, conditions("Waiting"));
     let again = store.reload_gateway(GATEWAY).await.unwrap().unwrap().agent_records;
