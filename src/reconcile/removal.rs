@@ -63,13 +63,12 @@ impl<S: Store, C: Connector> World<S, C> {
                 .record_events(&self.fence, &events)
                 .await
                 .map_err(GatewayFailure::Store)?;
-            self.store
-                .leave_placement(&self.fence, &agents)
-                .await
-                .map_err(GatewayFailure::Store)?;
+            let left = self.store.leave_placement(&self.fence, &agents).await;
+            // Whatever the answer was, the write may have landed.
+            strays.iter().for_each(|stray| self.forget_known_traces(stray.place.0));
+            left.map_err(GatewayFailure::Store)?;
             for stray in &strays {
                 self.state().agents.entry(stray.agent).or_default().leave();
-                self.forget_known_traces(stray.place.0);
                 if stray.place.0 != spec.id() {
                     self.gateway_queue.add(stray.place.0, Priority::Change);
                 }
@@ -98,11 +97,9 @@ impl<S: Store, C: Connector> World<S, C> {
             .iter()
             .map(|(agent, _)| ObjectRef::Agent(*agent))
             .collect();
-        self.store
-            .forget(&self.fence, &gone)
-            .await
-            .map_err(GatewayFailure::Store)?;
+        let forgotten = self.store.forget(&self.fence, &gone).await;
         self.forget_known_traces(spec.id());
+        forgotten.map_err(GatewayFailure::Store)?;
         self.state().tidied.insert(spec.id(), spec.revision);
         Ok(())
     }
@@ -117,6 +114,10 @@ impl<S: Store, C: Connector> World<S, C> {
             .and_then(|memory| memory.placed.clone());
         let place = known.unwrap_or_else(|| agent.record.placement.clone())?;
         let here = place.0 == spec.id();
+        if !self.is_at_home(spec, agent) {
+            // These rows are older than those that gave the agent another gateway.
+            return None;
+        }
         if here && (place.1 == agent.gateway_agent_id || agent.excluded == Some(Excluded::Deleting)) {
             return None;
         }
@@ -131,7 +132,8 @@ impl<S: Store, C: Connector> World<S, C> {
         })
     }
 
-    /// What is known of a gateway's agents beyond its rows. Nobody else writes it, so it is asked for once.
+    /// What is known of a gateway's agents beyond its rows. Nobody else writes it, so it is asked for once, and again at each
+    /// resync: a look that ran out of time may have written something.
     pub(super) async fn known_traces(&self, gateway: GatewayId) -> Result<Traces, GatewayFailure> {
         let epoch = {
             let state = self.state();
@@ -146,6 +148,13 @@ impl<S: Store, C: Connector> World<S, C> {
             state.traces.insert(gateway, traces.clone());
         }
         Ok(traces)
+    }
+
+    /// Has what is known of gateways' agents beyond their rows asked for again.
+    pub(super) fn forget_all_traces(&self) {
+        let mut state = self.state();
+        state.traces.clear();
+        state.traces_epoch += 1;
     }
 
     fn forget_known_traces(&self, gateway: GatewayId) {
@@ -220,12 +229,9 @@ impl<S: Store, C: Connector> World<S, C> {
             .map(|step| (step.id.clone(), requested_by(spec, &step.id)))
             .collect();
         self.metrics.drift_detected(DriftKind::Leftover, wanted.len() as u64);
-        let begun = self
-            .store
-            .begin_removal(&self.fence, gateway, &wanted)
-            .await
-            .map_err(GatewayFailure::Store)?;
+        let begun = self.store.begin_removal(&self.fence, gateway, &wanted).await;
         self.forget_known_traces(gateway);
+        let begun = begun.map_err(GatewayFailure::Store)?;
         let (mut finished, mut failure) = (Vec::new(), None);
         for id in begun {
             tracing::info!(%gateway, agent = %id, "removing an agent");
@@ -257,11 +263,9 @@ impl<S: Store, C: Connector> World<S, C> {
         }
         if !finished.is_empty() {
             self.metrics.drift_corrected(DriftKind::Leftover, finished.len() as u64);
-            self.store
-                .finish_removal(&self.fence, gateway, &finished)
-                .await
-                .map_err(GatewayFailure::Store)?;
+            let noted = self.store.finish_removal(&self.fence, gateway, &finished).await;
             self.forget_known_traces(gateway);
+            noted.map_err(GatewayFailure::Store)?;
         }
         failure.map_or(Ok(()), Err)
     }
@@ -323,11 +327,12 @@ impl<S: Store, C: Connector> World<S, C> {
             .map(|(id, _)| id.clone())
             .collect();
         if !forgotten.is_empty() || !back.is_empty() {
-            self.store
+            let noted = self
+                .store
                 .forget_traces(&self.fence, spec.id(), &forgotten, &back)
-                .await
-                .map_err(GatewayFailure::Store)?;
+                .await;
             self.forget_known_traces(spec.id());
+            noted.map_err(GatewayFailure::Store)?;
         }
         Ok(found)
     }
