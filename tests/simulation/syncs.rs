@@ -602,33 +602,44 @@ fn a_process_that_is_there_for_one_sync_touches_nothing_else() {
     });
 }
 
-/// After which effect the controller crashes.
+/// Around which effect the controller crashes.
 #[derive(Clone, Copy, Debug)]
 enum Point {
-    Request(usize),
-    Write(usize),
+    BeforeRequest(usize),
+    AfterRequest(usize),
+    BeforeWrite(usize),
+    AfterWrite(usize),
 }
 
 #[test]
-fn a_sync_that_crashes_after_any_single_effect_is_completed_and_does_nothing_twice() {
-    for dialect in SimDialect::ALL {
-        let calm = simulate(crashed(dialect, None)).unwrap();
-        let points = (1..=calm.requests).map(Point::Request);
-        let points: Vec<_> = points.chain((1..=calm.store_writes).map(Point::Write)).collect();
-        let (mut wrong, mut unknown) = (Vec::new(), 0);
-        for &point in &points {
-            match simulate(crashed(dialect, Some(point))) {
-                Ok(run) => unknown += run.unknown,
-                Err(problem) => wrong.push(format!("{point:?}: {problem}")),
-            }
+fn a_sync_that_crashes_around_any_single_effect_is_completed_and_does_nothing_twice() {
+    std::thread::scope(|scope| {
+        for dialect in SimDialect::ALL {
+            scope.spawn(move || crash_everywhere(dialect));
         }
-        eprintln!(
-            "{dialect:?}: a sync crashed after each of {} requests and {} writes in the store; of {unknown} sessions it could \
-             not be told whether they were reset",
-            calm.requests, calm.store_writes
-        );
-        assert!(wrong.is_empty(), "{dialect:?}:\n{}", wrong.join("\n"));
+    });
+}
+
+fn crash_everywhere(dialect: SimDialect) {
+    let calm = simulate(crashed(dialect, None)).unwrap();
+    let requests = (1..=calm.requests).flat_map(|nth| [Point::BeforeRequest(nth), Point::AfterRequest(nth)]);
+    let writes = (1..=calm.store_writes).flat_map(|nth| [Point::BeforeWrite(nth), Point::AfterWrite(nth)]);
+    let points: Vec<_> = requests.chain(writes).collect();
+    let (mut wrong, mut unknown) = (Vec::new(), 0);
+    for &point in &points {
+        match simulate(crashed(dialect, Some(point))) {
+            Ok(run) => unknown += run.unknown,
+            Err(problem) => wrong.push(format!("{point:?}: {problem}")),
+        }
     }
+    eprintln!(
+        "{dialect:?}: a sync crashed before and after each of {} requests and {} writes in the store, {} points; of {unknown} \
+         sessions it could not be told whether they were reset",
+        calm.requests,
+        calm.store_writes,
+        points.len()
+    );
+    assert!(wrong.is_empty(), "{dialect:?}:\n{}", wrong.join("\n"));
 }
 
 /// What a sync took.
@@ -649,8 +660,10 @@ async fn crashed(dialect: SimDialect, point: Option<Point>) -> Result<Taken, Str
     let old: Vec<_> = fleet.agents.iter().map(|agent| fleet.secret(*agent)).collect();
     let before = (sim.journal().len(), fleet.world.store.writes());
     let reached = point.map(|point| match point {
-        Point::Request(nth) => sim.freeze_after(nth),
-        Point::Write(nth) => fleet.world.store.cut_after_write(nth),
+        Point::BeforeRequest(nth) => sim.freeze_before(nth),
+        Point::AfterRequest(nth) => sim.freeze_after(nth),
+        Point::BeforeWrite(nth) => fleet.world.store.cut_before_write(nth),
+        Point::AfterWrite(nth) => fleet.world.store.cut_after_write(nth),
     });
     let options = with(|options| {
         options.reset_sessions = true;
