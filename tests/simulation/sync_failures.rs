@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use openclaw_controller::model::SyncOptions;
 use openclaw_controller::sim::{Fault, SimDialect};
 use openclaw_controller::store::{Store, SyncStore};
 use openclaw_controller::token;
