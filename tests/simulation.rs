@@ -41,6 +41,8 @@ mod scenarios;
 mod schedule;
 #[path = "simulation/steady.rs"]
 mod steady;
+#[path = "simulation/sync_failures.rs"]
+mod sync_failures;
 #[path = "simulation/syncs.rs"]
 mod syncs;
 #[path = "simulation/wakes.rs"]

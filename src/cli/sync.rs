@@ -474,11 +474,11 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("\n-     -                                     It is away.\n"),
+            text.contains("\n-      -                                     It is away.\n"),
             "{text}"
         );
         assert!(
-            text.ends_with("Wren  00000000-0000-0000-0000-000000000000  It was skipped.\n"),
+            text.ends_with("Wren   00000000-0000-0000-0000-000000000000  It was skipped.\n"),
             "{text}"
         );
     }

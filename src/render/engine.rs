@@ -11,6 +11,9 @@ use super::variables::Context;
 /// than 300, a plain text of 1 MiB about 16,000.
 const FUEL: u64 = 200_000;
 
+/// How deeply templates may include, and macros call, each other. The engine's own limit of 500 needs most of a thread's stack.
+const RECURSION: usize = 100;
+
 /// Bytes that a rendered file may have. A gateway injects no more than 20,000 characters of one.
 const MAX_RENDERED_BYTES: usize = 1024 * 1024;
 
@@ -30,6 +33,7 @@ pub(super) fn environment(source: impl Fn(&str) -> Option<String> + Send + Sync 
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_fuel(Some(FUEL));
+    environment.set_recursion_limit(RECURSION);
     // Makes errors name the variable. Their alternate format would also show values: it is used nowhere.
     environment.set_debug(true);
     // Dumps all variables, and Jinja2 has nothing like it.

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::time::{Instant, SystemTime};
 
+use openclaw_controller::token;
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use crate::binary::{Running, texts};
@@ -54,6 +56,53 @@ fn disk(fixture: &Fixture) -> (Vec<u8>, BTreeMap<String, SystemTime>) {
     (fs::read(fixture.gateway.config_path()).unwrap(), files)
 }
 
+/// What a sync says of tokens that somebody took away or changed, and that it replaces them only if asked to.
+async fn tokens_that_are_lost_or_wrong(fixture: &Fixture) {
+    let file = fixture.shape.token_file();
+    let edit = async |agent: &Agent, with: &str| {
+        let (text, token) = (fixture.file(agent, file).unwrap(), fixture.token(agent).await);
+        let text = text.replace(&token, with);
+        fixture.gateway.write_file(&agent.slug, file, &text).unwrap();
+    };
+    let wrong = token::mint();
+    edit(&fixture.wren, "").await;
+    edit(&fixture.finch, wrong.expose_secret()).await;
+    let before = disk(fixture);
+    let id = fixture.row.to_string();
+    let (code, text) = fixture.environment.run(&["sync", "--gateway", &id, "-o", "json"]).await;
+    assert_eq!(code, 1, "{text}");
+    let printed: Value = serde_json::from_str(&text).unwrap();
+    let said = |agent: &Agent, message: &str| json!({"agent_id": agent.row, "message": message});
+    let errors = printed["errors"].as_array().unwrap().iter();
+    let errors: Vec<_> = errors
+        .map(|error| json!({"agent_id": error["agent_id"], "message": error["message"]}))
+        .collect();
+    let expected = [
+        said(
+            &fixture.wren,
+            "Skipping agent: unable to read AUTH_TOKEN from TOOLS.md (run with rotate_tokens=true to re-key).",
+        ),
+        said(
+            &fixture.finch,
+            "AUTH_TOKEN in TOOLS.md does not match backend token hash (agent auth may be broken).",
+        ),
+    ];
+    assert_eq!(errors, expected);
+    assert_eq!(
+        (&printed["agents_updated"], &printed["agents_skipped"]),
+        (&json!(3), &json!(1))
+    );
+    assert_eq!(
+        disk(fixture),
+        before,
+        "nobody has a new token, and nothing else differs"
+    );
+    sync(fixture, &["--rotate-tokens"]).await;
+    for agent in [&fixture.wren, &fixture.finch] {
+        assert_ne!(fixture.token(agent).await, wrong.expose_secret());
+    }
+}
+
 pub(crate) async fn tell(version: &str, shape: Shape) {
     let mut fixture = Fixture::new(version, shape).await;
     let agents: Vec<Agent> = fixture.fleet().into_iter().cloned().collect();
@@ -68,6 +117,9 @@ pub(crate) async fn tell(version: &str, shape: Shape) {
     sync(&fixture, &[]).await;
     assert_eq!(disk(&fixture), before, "a sync of what matches writes nothing");
     assert_eq!(fixture.starts(), starts, "and restarts nothing");
+
+    tokens_that_are_lost_or_wrong(&fixture).await;
+    let (before, starts) = (disk(&fixture), fixture.starts());
 
     // A controller runs.
     let controller = Running::start(&fixture.environment);
