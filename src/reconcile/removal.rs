@@ -19,7 +19,7 @@ use crate::model::{
 };
 use crate::plan::{GatewayGoal, Refused, RemovalGoal};
 use crate::runtime::{Action, Context, DriftKind, Priority, ReconcileError};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// How long a leftover that is not on its gateway is remembered: longer than a write that was under way when it was left can
 /// take to arrive.
@@ -350,6 +350,7 @@ impl<S: Store, C: Connector> World<S, C> {
         let complete = gone == Some(true);
         let known = self.state().agents.get(&id).is_some_and(|memory| memory.removed);
         if complete && (!known || agent.row.token_hash.is_some()) {
+            self.pass_on(gateway, agent).await.map_err(ReconcileError::from_error)?;
             let requested = self
                 .store
                 .complete_removal(&self.fence, id, gateway.id())
@@ -376,6 +377,23 @@ impl<S: Store, C: Connector> World<S, C> {
         };
         self.report_agent(agent, report).await?;
         Ok(Action::Done)
+    }
+}
+
+impl<S: Store, C: Connector> World<S, C> {
+    /// Leaves an agent's place on its gateway to the row that claims it now: that we made what is there must not be forgotten.
+    async fn pass_on(&self, gateway: &GatewaySpec, agent: &AgentSpec) -> Result<(), StoreError> {
+        let id = agent.row.id;
+        let known = self.state().agents.get(&id).and_then(|memory| memory.placed.clone());
+        let place = known.unwrap_or_else(|| agent.record.placement.clone());
+        if place.is_some_and(|(placed, name)| placed == gateway.id() && !agent.removes.contains(&name)) {
+            self.store
+                .leave_placement(&self.fence, &[(id, LeftoverReason::RowDeleted)])
+                .await?;
+            self.forget_known_traces(gateway.id());
+            self.gateway_queue.add(gateway.id(), Priority::Change);
+        }
+        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@ mod agents;
 mod doubles;
 mod gateways;
 mod organizations;
+mod removals;
 #[path = "../support/mod.rs"]
 mod support;
 
