@@ -9,6 +9,7 @@ mod fleet;
 mod gateway;
 mod goal;
 mod informer;
+mod leftovers;
 mod memory;
 mod observe;
 mod placement;
