@@ -238,12 +238,13 @@ pub(super) struct ChangingTraces<'a, S, C> {
 
 impl<S, C> Drop for ChangingTraces<'_, S, C> {
     fn drop(&mut self) {
+        {
+            let mut state = self.world.state();
+            // It is rare: no need to tell which are still true.
+            state.traces.clear();
+            state.traces_epoch += 1;
+        }
         for gateway in &self.gateways {
-            {
-                let mut state = self.world.state();
-                state.traces.remove(gateway);
-                state.traces_epoch += 1;
-            }
             if self.here != Some(*gateway) {
                 self.world.gateway_queue.add(*gateway, Priority::Change);
             }
