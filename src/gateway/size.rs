@@ -2,6 +2,8 @@
 //!
 //! An estimate. The file may be formatted in another way, and secrets in it are shown to us by a word of another length.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 use crate::model::{ConfigSizes, EntrySize, GatewayAgentId};
@@ -22,19 +24,16 @@ pub(super) fn sizes(payload: &Value, config: &Map<String, Value>) -> ConfigSizes
         (None, None) => return ConfigSizes::default(),
     };
     let agents = config.get("agents");
-    let mut entries = std::collections::BTreeMap::new();
-    match agents.and_then(|agents| agents.get("entries")) {
-        Some(Value::Object(map)) => {
-            for (id, entry) in map {
-                entries.insert(GatewayAgentId::observed(id), entry_size(entry, quoted(id) + 2));
-            }
+    let mut entries = BTreeMap::new();
+    if let Some(Value::Object(map)) = agents.and_then(|agents| agents.get("entries")) {
+        for (id, entry) in map {
+            entries.insert(GatewayAgentId::observed(id), entry_size(entry, quoted(id) + 2));
         }
-        _ => {
-            let list = agents.and_then(|agents| agents.get("list")).and_then(Value::as_array);
-            for entry in list.into_iter().flatten() {
-                if let Some(id) = entry.get("id").and_then(Value::as_str) {
-                    entries.insert(GatewayAgentId::observed(id), entry_size(entry, 0));
-                }
+    } else {
+        let list = agents.and_then(|agents| agents.get("list")).and_then(Value::as_array);
+        for entry in list.into_iter().flatten() {
+            if let Some(id) = entry.get("id").and_then(Value::as_str) {
+                entries.insert(GatewayAgentId::observed(id), entry_size(entry, 0));
             }
         }
     }

@@ -31,6 +31,9 @@ pub struct Options {
     pub port: Option<u16>,
     /// A directory for all its state, which is kept at the end; a temporary one, removed at the end, if none is given.
     pub state_dir: Option<PathBuf>,
+    /// Start its channels, as people's gateways do. Without that, 2026.4.29 knows nothing of the channels in its config, and
+    /// writes it back without them when an agent is updated or removed.
+    pub channels: bool,
 }
 
 impl fmt::Debug for Options {
@@ -38,6 +41,7 @@ impl fmt::Debug for Options {
         f.debug_struct("Options")
             .field("port", &self.port)
             .field("state_dir", &self.state_dir)
+            .field("channels", &self.channels)
             .finish_non_exhaustive()
     }
 }
@@ -53,6 +57,7 @@ pub struct RealGateway {
     token: String,
     port: u16,
     directory: PathBuf,
+    channels: bool,
 }
 
 impl fmt::Debug for RealGateway {
@@ -90,6 +95,7 @@ impl RealGateway {
             token: options.token.unwrap_or_else(|| Uuid::new_v4().simple().to_string()),
             port: options.port.map_or_else(port::free, Ok)?,
             directory,
+            channels: options.channels,
         };
         gateway.prepare()?;
         gateway.start_again().await?;
@@ -277,7 +283,8 @@ impl RealGateway {
 
     fn spawn(&self) -> Result<Child> {
         let log = File::options().create(true).append(true).open(self.log_path())?;
-        Command::new(&self.node)
+        let mut command = Command::new(&self.node);
+        command
             .arg(self.package.join("openclaw.mjs"))
             .args([
                 "gateway",
@@ -296,14 +303,17 @@ impl RealGateway {
             .env("NODE_COMPILE_CACHE", install::cache_dir().join("node-compile-cache"))
             .env("OPENCLAW_STATE_DIR", self.state_dir())
             .env("OPENCLAW_CONFIG_PATH", self.config_path())
-            .env("OPENCLAW_SKIP_CHANNELS", "1")
             .env(TAG, &self.directory)
             .current_dir(&self.directory)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             // Ctrl-C on the terminal is for the owner to handle.
-            .process_group(0)
+            .process_group(0);
+        if !self.channels {
+            command.env("OPENCLAW_SKIP_CHANNELS", "1");
+        }
+        command
             .spawn()
             .with_context(|| format!("cannot run {}", self.node.display()))
     }

@@ -10,7 +10,7 @@ use super::rotation::Due;
 use super::session::Session;
 use super::spec::{self, AgentSpec, Excluded, GatewaySpec};
 use super::world::Settings;
-use super::{agent, goal, removal, tokens};
+use super::{agent, goal, leftovers, removal, tokens};
 use crate::gateway::{Connector, GatewayError, Target, probe};
 use crate::model::{
     AgentId, AgentPlan, FileName, GatewayAgentId, GatewayId, GatewayPlan, GatewaySnapshot, Leftover, LeftoverReason,
@@ -93,7 +93,7 @@ impl AgentDiff {
 /// The agents that a controller would find left on gateways as soon as it looked at these rows: by gateway and id.
 pub fn left_behind(fleet: &[GatewaySnapshot]) -> Vec<(GatewayId, GatewayAgentId)> {
     let specs = fleet.iter().map(|snapshot| spec::derive(snapshot.clone(), "", 0));
-    specs.flat_map(|spec| removal::about_to_be_left(&spec)).collect()
+    specs.flat_map(|spec| leftovers::about_to_be_left(&spec)).collect()
 }
 
 /// Finds what would change on a gateway now. `left`: what is [`left_behind`] in the whole fleet.

@@ -183,7 +183,6 @@ impl<S: Store, C: Connector> World<S, C> {
             }
         }
         self.state().looks += 1;
-        self.forget_all_traces();
         self.accept(fleet, Discovery::Resync).await?;
         for spec in self.cache.gateways() {
             self.gateway_queue.add(spec.id(), Priority::Resync);

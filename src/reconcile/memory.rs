@@ -63,6 +63,18 @@ impl Columns {
     }
 }
 
+/// Where the database is known to have an agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum KnownPlace {
+    /// Where it was when its record was last loaded.
+    #[default]
+    AsLoaded,
+    /// On no gateway.
+    Nowhere,
+    /// On this gateway, under this id.
+    At(GatewayId, GatewayAgentId),
+}
+
 /// What is remembered of one agent.
 #[derive(Clone, Default)]
 pub(super) struct AgentMemory {
@@ -88,7 +100,7 @@ pub(super) struct AgentMemory {
     /// both the file and the hash have stood still.
     pub(super) token_file_unchanged_since: Option<([u8; 32], DateTime<Utc>)>,
     /// What the database is known to hold as the agent's place, if that is known better than from the last load.
-    pub(super) placed: Option<Option<(GatewayId, GatewayAgentId)>>,
+    pub(super) placed: KnownPlace,
     /// The gateway to whose roster we added it.
     pub(super) registered_by_us: Option<GatewayId>,
     /// The gateway on which its first provisioning is known to be complete.
@@ -107,7 +119,7 @@ impl AgentMemory {
         *self = Self {
             conditions: old.conditions,
             columns: old.columns,
-            placed: Some(None),
+            placed: KnownPlace::Nowhere,
             ..Self::default()
         };
     }

@@ -11,6 +11,7 @@ mod gateway;
 mod goal;
 mod informer;
 mod leads;
+mod leftovers;
 mod memory;
 mod observe;
 mod placement;

@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::memory::KnownPlace;
 use super::spec::{AgentSpec, GatewaySpec};
 use super::status::GatewayFailure;
 use super::world::World;
 use crate::gateway::Connector;
-use crate::model::{ConfigChange, GatewayAgentId, GatewayPlan, ObservedConfig, Traces};
+use crate::model::{ConfigChange, GatewayAgentId, GatewayId, GatewayPlan, ObservedConfig, Traces};
 use crate::store::Store;
 
 impl<S: Store, C: Connector> World<S, C> {
@@ -33,7 +34,7 @@ impl<S: Store, C: Connector> World<S, C> {
         let mut state = self.state();
         for (agent, _, name) in found {
             let memory = state.agents.entry(agent).or_default();
-            memory.placed = Some(Some((id, name)));
+            memory.placed = KnownPlace::At(id, name);
             memory.provisioned = Some(id);
         }
         Ok(())
@@ -45,14 +46,18 @@ impl<S: Store, C: Connector> World<S, C> {
     }
 
     fn is_placed(&self, spec: &GatewaySpec, agent: &AgentSpec) -> bool {
-        let known = self
-            .state()
-            .agents
-            .get(&agent.row.id)
-            .and_then(|memory| memory.placed.clone());
-        match known {
-            None => agent.is_placed_on(spec.id()),
-            Some(place) => place.is_some_and(|(gateway, id)| gateway == spec.id() && id == agent.gateway_agent_id),
+        let place = self.place_of(agent);
+        place.is_some_and(|(gateway, id)| gateway == spec.id() && id == agent.gateway_agent_id)
+    }
+
+    /// Where the database has an agent: on which gateway, and its id there.
+    pub(super) fn place_of(&self, agent: &AgentSpec) -> Option<(GatewayId, GatewayAgentId)> {
+        let state = self.state();
+        let known = state.agents.get(&agent.row.id).map(|memory| &memory.placed);
+        match known.unwrap_or(&KnownPlace::AsLoaded) {
+            KnownPlace::AsLoaded => agent.record.placement.clone(),
+            KnownPlace::Nowhere => None,
+            KnownPlace::At(gateway, id) => Some((*gateway, id.clone())),
         }
     }
 
@@ -106,7 +111,7 @@ impl<S: Store, C: Connector> World<S, C> {
         let mut state = self.state();
         for (agent, id) in intents {
             let memory = state.agents.entry(agent).or_default();
-            memory.placed = Some(Some((spec.id(), id)));
+            memory.placed = KnownPlace::At(spec.id(), id);
             memory.registered_by_us = Some(spec.id());
         }
         Ok(())

@@ -1,8 +1,8 @@
 //! From what was observed to conditions, events and the columns of the rows; written only where something changed.
 
 use super::gateway::{UNAUTHORIZED_PAUSE, session_lost};
+use super::leftovers::Unexplained;
 use super::memory::Columns;
-use super::removal::Unexplained;
 use super::spec::{AgentSpec, Excluded, GatewaySpec};
 use super::wake::{NO_CHECK_IN, is_phase};
 use super::world::World;

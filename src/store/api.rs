@@ -64,8 +64,8 @@ pub trait Store: SyncStore {
         now: DateTime<Utc>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Records, before the first wake, that the first provisioning of these agents is complete. Sets the placement and
-    /// `first_provisioned_at` where there is none yet.
+    /// Records, before the first wake, that the first provisioning of these agents is complete. Sets `first_provisioned_at` where
+    /// there is none yet and this is still the agent's placement.
     fn record_first_provisioned(
         &self,
         fence: &Fence,

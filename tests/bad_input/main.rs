@@ -7,6 +7,7 @@ mod doubles;
 mod gateways;
 mod leads;
 mod organizations;
+mod removals;
 #[path = "../support/mod.rs"]
 mod support;
 mod tokens;

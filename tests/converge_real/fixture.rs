@@ -118,6 +118,11 @@ pub(crate) struct Fixture {
 impl Fixture {
     /// A gateway whose operator has set some things, and rows for a fleet that it knows nothing of.
     pub(crate) async fn new(version: &str, shape: Shape) -> Self {
+        Self::with(version, shape, false).await
+    }
+
+    /// The same, if asked to with a gateway that starts its channels.
+    pub(crate) async fn with(version: &str, shape: Shape, channels: bool) -> Self {
         let directory = TempDir::new().unwrap();
         let (state, own) = (directory.path().join("gateway"), directory.path().join("controller"));
         fs::create_dir_all(state.join("state")).unwrap();
@@ -132,6 +137,7 @@ impl Fixture {
         fs::write(state.join("state/openclaw.json"), config.to_string()).unwrap();
         let options = lab::Options {
             state_dir: Some(state),
+            channels,
             ..lab::Options::default()
         };
         let gateway = RealGateway::start(version, options).await.unwrap();

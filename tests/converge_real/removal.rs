@@ -20,7 +20,7 @@ const PROMPT: usize = 6_000;
 pub(crate) async fn tell(version: &str, shape: Shape) {
     let clock = Instant::now();
     let step = |what: &str| println!("{version} {:6.1} s  {what}", clock.elapsed().as_secs_f64());
-    let mut fixture = Fixture::new(version, shape).await;
+    let mut fixture = Fixture::with(version, shape, true).await;
     // Old gateways remove files only below their home.
     let root = fixture.gateway.directory().join("home/workspaces");
     let database = &fixture.database;

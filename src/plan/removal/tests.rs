@@ -70,15 +70,13 @@ fn size(value: &Value) -> usize {
 
 /// Every entry of a config's roster, by id.
 fn roster(config: &Value) -> Vec<(String, &Value)> {
-    match config.pointer("/agents/entries").and_then(Value::as_object) {
-        Some(map) => map.iter().map(|(id, entry)| (id.clone(), entry)).collect(),
-        None => {
-            let list = config["agents"]["list"].as_array().unwrap();
-            list.iter()
-                .map(|entry| (entry["id"].as_str().unwrap().to_owned(), entry))
-                .collect()
-        }
+    if let Some(map) = config.pointer("/agents/entries").and_then(Value::as_object) {
+        return map.iter().map(|(id, entry)| (id.clone(), entry)).collect();
     }
+    let list = config["agents"]["list"].as_array().unwrap();
+    list.iter()
+        .map(|entry| (entry["id"].as_str().unwrap().to_owned(), entry))
+        .collect()
 }
 
 fn without(config: &Value, id: &str, key: Option<&str>) -> Value {

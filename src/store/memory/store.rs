@@ -162,8 +162,20 @@ impl Store for MemoryStore {
         agents: &[Placement],
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        let now = Some(now.trunc_subsecs(6));
-        self.settle("record_first_provisioned", fence, agents, None, now)
+        let now = now.trunc_subsecs(6);
+        self.write("record_first_provisioned", fence, |state| {
+            let mut changed = false;
+            for (agent, gateway, id) in agents {
+                if let Some(Remembered { record, .. }) = state.agent_records.get_mut(agent)
+                    && record.placement.as_ref() == Some(&(*gateway, id.clone()))
+                    && record.first_provisioned_at.is_none()
+                {
+                    record.first_provisioned_at = Some(now);
+                    changed = true;
+                }
+            }
+            (changed, ())
+        })
     }
 
     async fn forget_placement(&self, fence: &Fence, agents: &[AgentId]) -> Result<(), StoreError> {

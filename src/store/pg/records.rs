@@ -170,6 +170,46 @@ impl PgStore {
         Ok(())
     }
 
+    pub(super) async fn store_first_provisioned(
+        &self,
+        fence: &Fence,
+        agents: &[Placement],
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let ids: Vec<Uuid> = agents.iter().map(|(id, ..)| id.0).collect();
+        let gateways: Vec<Uuid> = agents.iter().map(|(_, gateway, _)| gateway.0).collect();
+        let names: Vec<&str> = agents.iter().map(|(.., name)| name.as_str()).collect();
+        let differs = sqlx::query_scalar(
+            "SELECT EXISTS (
+                SELECT FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS i (id, gateway, name)
+                  JOIN openclaw_controller.agent_records r ON r.agent_id = i.id AND r.first_provisioned_at IS NULL
+                   AND r.placement_gateway_id = i.gateway AND r.placement_agent_id = i.name)",
+        )
+        .bind(&ids)
+        .bind(&gateways)
+        .bind(&names);
+        if !self.differs(fence, differs).await? {
+            return Ok(());
+        }
+        let mut session = self.session().await?;
+        let mut tx = self.begin_fenced(&mut session, fence).await?;
+        sqlx::query(
+            "UPDATE openclaw_controller.agent_records r SET first_provisioned_at = $4
+               FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS i (id, gateway, name)
+              WHERE r.agent_id = i.id AND r.first_provisioned_at IS NULL
+                AND r.placement_gateway_id = i.gateway AND r.placement_agent_id = i.name",
+        )
+        .bind(&ids)
+        .bind(&gateways)
+        .bind(&names)
+        .bind(now)
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        session.done();
+        Ok(())
+    }
+
     pub(super) async fn unsettle(&self, fence: &Fence, agents: &[AgentId]) -> Result<(), StoreError> {
         let ids: Vec<Uuid> = agents.iter().map(|id| id.0).collect();
         let differs = sqlx::query_scalar(

@@ -87,7 +87,7 @@ impl Store for PgStore {
         agents: &[Placement],
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        self.bounded(self.settle(fence, agents, false, Some(now))).await
+        self.bounded(self.store_first_provisioned(fence, agents, now)).await
     }
 
     async fn forget_placement(&self, fence: &Fence, agents: &[AgentId]) -> Result<(), StoreError> {

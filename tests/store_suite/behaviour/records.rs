@@ -63,6 +63,10 @@ pub(super) async fn a_placement_is_remembered_from_the_first_word_on(world: &imp
     assert_eq!(world.mark().await, mark, "{NEVER}");
     assert_eq!(store.load_gateway(GATEWAY).await.unwrap().unwrap().agent_records, first);
 
+    // What was under way elsewhere when the agent left does not bring it back there.
+    let late = [(WORKER, elsewhere, name("mc-x")), (WORKER, GATEWAY, name("other"))];
+    store.record_first_provisioned(&fence, &late, ago(0)).await.unwrap();
+    assert_eq!(world.mark().await, mark, "{NEVER}");
     let done = [(WORKER, GATEWAY, name("mc-x"))];
     store.record_first_provisioned(&fence, &done, ago(0)).await.unwrap();
     let record = &store.load_gateway(GATEWAY).await.unwrap().unwrap().agent_records[&WORKER];
