@@ -32,6 +32,9 @@ const RESTART_GRACE: Duration = Duration::from_secs(6);
 /// How long to leave a gateway alone that is restarting and did not say how long it takes.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
+/// How soon to look again after the rows were seen to have changed: they are being loaded.
+const RELOADING: Duration = Duration::from_millis(100);
+
 /// How hard a refused token backs off: a gateway locks an address out for 5 minutes after ten failures in 60 s.
 pub(super) const UNAUTHORIZED_PAUSE: Duration = Duration::from_secs(30);
 
@@ -67,6 +70,7 @@ impl<S: Store, C: Connector> Reconciler for GatewayReconciler<S, C> {
             }
             // As predicted: no failure, and no reason to back off.
             Err(GatewayFailure::Restarting) => Ok(Action::RequeueAfter(RESTART_PAUSE)),
+            Err(GatewayFailure::Outdated) => Ok(Action::RequeueAfter(RELOADING)),
             Err(failure) => {
                 if world.sessions.get(*key).is_some() {
                     // What is wrong is the config alone; agents in the roster can have their files.

@@ -92,7 +92,7 @@ impl<S: Store, C: Connector> World<S, C> {
     /// Where an agent was last known, if its row says another place. An agent that is to be removed keeps its place on its own
     /// gateway: it goes from there.
     fn stray(&self, spec: &GatewaySpec, agent: &AgentSpec) -> Option<Stray> {
-        let place = self.place_of(agent)?;
+        let place = self.place_of(agent).filter(|_| self.is_at_home(spec, agent))?;
         let here = place.0 == spec.id();
         if here && (place.1 == agent.gateway_agent_id || agent.excluded == Some(Excluded::Deleting)) {
             return None;
@@ -222,8 +222,9 @@ impl<S: Store, C: Connector> World<S, C> {
 }
 
 impl<S, C> World<S, C> {
-    /// Whether the rows as they were last loaded, of whichever gateway, still give this one the agent.
-    fn is_at_home(&self, spec: &GatewaySpec, agent: &AgentSpec) -> bool {
+    /// Whether the rows as they were last loaded, of whichever gateway, still give this one the agent: a look that began before
+    /// an agent moved must not write down that it is here.
+    pub(super) fn is_at_home(&self, spec: &GatewaySpec, agent: &AgentSpec) -> bool {
         let home = self.cache.agent(agent.row.id);
         home.is_some_and(|(gateway, _)| gateway.id() == spec.id())
     }

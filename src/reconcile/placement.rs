@@ -42,7 +42,8 @@ impl<S: Store, C: Connector> World<S, C> {
 
     /// The managed agents whose place, as far as the database knows, is not this gateway.
     fn unplaced<'a>(&'a self, spec: &'a GatewaySpec) -> impl Iterator<Item = &'a Arc<AgentSpec>> {
-        spec.managed().filter(move |agent| !self.is_placed(spec, agent))
+        spec.managed()
+            .filter(move |agent| !self.is_placed(spec, agent) && self.is_at_home(spec, agent))
     }
 
     fn is_placed(&self, spec: &GatewaySpec, agent: &AgentSpec) -> bool {
@@ -84,6 +85,9 @@ impl<S: Store, C: Connector> World<S, C> {
             .collect();
         if agents.is_empty() {
             return Ok(());
+        }
+        if agents.iter().any(|agent| !self.is_at_home(spec, agent)) {
+            return Err(GatewayFailure::Outdated);
         }
         let anew: Vec<_> = agents
             .iter()

@@ -48,6 +48,8 @@ pub(super) enum GatewayFailure {
     Restarting,
     /// The database failed.
     Store(StoreError),
+    /// The rows have changed since this look began.
+    Outdated,
     /// The tenure ended.
     Cancelled,
 }
@@ -75,6 +77,7 @@ impl GatewayFailure {
             Self::NotKept(message) => (message, None),
             Self::Restarting => ("the gateway restarts to apply its config".into(), None),
             Self::Store(error) => (error.to_string(), None),
+            Self::Outdated => ("the rows have changed meanwhile".into(), None),
             Self::Cancelled => ("cancelled".into(), None),
         };
         match at_least {
@@ -129,7 +132,10 @@ impl<S: Store, C: Connector> World<S, C> {
         spec: &GatewaySpec,
         outcome: &Result<GatewayOutcome, GatewayFailure>,
     ) -> Result<(), ReconcileError> {
-        if matches!(outcome, Err(GatewayFailure::Cancelled | GatewayFailure::Store(_))) {
+        if matches!(
+            outcome,
+            Err(GatewayFailure::Outdated | GatewayFailure::Cancelled | GatewayFailure::Store(_))
+        ) {
             return Ok(());
         }
         let id = spec.id();
@@ -510,7 +516,7 @@ fn gateway_findings(spec: &GatewaySpec, outcome: &Result<GatewayOutcome, Gateway
             findings.extend([reached(), authorized()]);
             findings.extend(failed(ConfigSynced, "NotKept", message.clone()));
         }
-        Err(GatewayFailure::Store(_) | GatewayFailure::Cancelled) => {}
+        Err(GatewayFailure::Store(_) | GatewayFailure::Outdated | GatewayFailure::Cancelled) => {}
     }
     findings
 }
