@@ -15,7 +15,7 @@ use clap::{Args, ValueEnum};
 use secrecy::SecretString;
 
 use crate::model::EnsureLeads;
-use crate::reconcile::TokenPolicy;
+use crate::reconcile::{Settings, TokenPolicy};
 use crate::token::HashFormat;
 
 /// The environment variable that holds the database's URL.
@@ -152,7 +152,11 @@ pub struct DesiredArgs {
     /// What is wanted of agents' tokens.
     #[command(flatten)]
     pub tokens: TokenArgs,
+}
 
+/// Which agents exist besides those that have rows, for the commands that make and remove them.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ExistenceArgs {
     /// Remove agents, with their files, that this controller made and that no row explains any more: their rows were deleted, or
     /// say another gateway or another role.
     ///
@@ -166,6 +170,14 @@ pub struct DesiredArgs {
     /// Defaults to confirmed; beside an existing installation, whose backend makes leads itself, to none.
     #[arg(long, env = "OPENCLAW_CONTROLLER_ENSURE_LEADS", value_name = "BOARDS")]
     pub ensure_leads: Option<LeadBoards>,
+}
+
+impl ExistenceArgs {
+    /// Tells the reconcilers.
+    pub fn apply(&self, settings: &mut Settings, existing_installation: bool) {
+        settings.prune = self.prune;
+        settings.ensure_leads = LeadBoards::resolve(self.ensure_leads, existing_installation);
+    }
 }
 
 /// What is wanted of agents' tokens.
@@ -268,6 +280,10 @@ pub struct RunArgs {
     /// What agents' files are to hold, and where to listen.
     #[command(flatten)]
     pub desired: DesiredArgs,
+
+    /// Which agents exist besides those that have rows.
+    #[command(flatten)]
+    pub existence: ExistenceArgs,
 
     /// How often everything is looked at although nothing announced a change, ±10 %: 10m, 5s, 1h 30m.
     #[arg(

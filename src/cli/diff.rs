@@ -9,7 +9,7 @@ use similar::TextDiff;
 use uuid::Uuid;
 
 use super::{DIFFERENCES, FAILED, run};
-use crate::config::{DesiredArgs, TokenHash};
+use crate::config::{DesiredArgs, ExistenceArgs, TokenHash};
 use crate::gateway::{DeviceIdentity, RpcMetrics, WebSocketConnector};
 use crate::model::{ConfigChange, ConfigStep, Effect};
 use crate::reconcile::{self, AgentDiff, FileDiff, GatewayDiff};
@@ -20,6 +20,9 @@ use crate::store::Store;
 pub(super) struct DiffArgs {
     #[command(flatten)]
     desired: DesiredArgs,
+
+    #[command(flatten)]
+    existence: ExistenceArgs,
 
     /// Only this gateway.
     #[arg(long, value_name = "ID")]
@@ -42,7 +45,8 @@ pub(super) async fn command(args: DiffArgs) -> anyhow::Result<ExitCode> {
     let store = super::connect_migrated().await?;
     let existing = store.is_existing_installation().await?;
     let templates = run::templates(&args.desired)?;
-    let settings = run::settings(&args.desired, TokenHash::Auto, std::time::Duration::MAX, existing);
+    let mut settings = run::settings(&args.desired, TokenHash::Auto, std::time::Duration::MAX, existing);
+    args.existence.apply(&mut settings, existing);
     let identity = Arc::new(DeviceIdentity::load_or_create(&args.desired.device_identity()?)?);
     let connector = WebSocketConnector::new(identity, RpcMetrics::unregistered());
     let mut fleet = store.load_fleet().await?;

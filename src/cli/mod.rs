@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, RunArgs};
 #[cfg(feature = "sim")]
-use crate::config::{DesiredArgs, TokenArgs};
+use crate::config::{DesiredArgs, ExistenceArgs, TokenArgs};
 use crate::store::{PgOptions, PgStore};
 use crate::telemetry::{self, LogFormat};
 
@@ -245,15 +245,14 @@ async fn demo_command(args: demo::DemoArguments) -> anyhow::Result<()> {
         async fn run(&self, target: demo::DemoTarget, shutdown: CancellationToken) -> anyhow::Result<()> {
             let args = RunArgs {
                 desired: DesiredArgs {
-                    prune: false,
                     base_url: Some(target.base_url),
                     templates_dir: None,
                     device_identity: Some(target.device_identity),
                     listen: target.listen,
                     agent_listen: None,
                     tokens: TokenArgs::default(),
-                    ensure_leads: None,
                 },
+                existence: ExistenceArgs::default(),
                 resync_interval: config::Span(std::time::Duration::from_secs(30)),
                 token_hash: config::TokenHash::Auto,
                 no_migrate: false,

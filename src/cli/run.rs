@@ -12,8 +12,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::config::{self, DesiredArgs, LeadBoards, RunArgs, TokenHash};
+use crate::config::{self, DesiredArgs, RunArgs, TokenHash};
 use crate::gateway::{DeviceIdentity, RpcMetrics, WebSocketConnector};
+use crate::model::EnsureLeads;
 use crate::reconcile::{AGENT_CONTROLLER, Fleet, GATEWAY_CONTROLLER, Settings, Workers};
 use crate::render::TemplateSet;
 use crate::runtime::{BackoffPolicy, FleetMetrics, Ownership, OwnershipConfig, RuntimeMetrics, Standing};
@@ -82,6 +83,7 @@ pub async fn run(url: SecretString, args: RunArgs, stop: CancellationToken) -> a
             return Ok(());
         };
         let mut settings = settings(&args.desired, args.token_hash, args.resync_interval.0, existing);
+        args.existence.apply(&mut settings, existing);
         settings.wake = !args.no_wake;
         if settings.withhold_existing_files {
             tracing::warn!(
@@ -241,7 +243,7 @@ pub(super) fn templates(args: &DesiredArgs) -> anyhow::Result<TemplateSet> {
     })
 }
 
-/// What the reconcilers are told of the arguments.
+/// What the reconcilers are told of the arguments that every command has; nobody is woken, made or removed.
 pub(super) fn settings(args: &DesiredArgs, hash: TokenHash, resync: Duration, existing_installation: bool) -> Settings {
     Settings {
         base_url: args.base_url(),
@@ -251,8 +253,8 @@ pub(super) fn settings(args: &DesiredArgs, hash: TokenHash, resync: Duration, ex
         tokens: args.tokens.policy(),
         resync_interval: resync,
         wake: false,
-        prune: args.prune,
-        ensure_leads: LeadBoards::resolve(args.ensure_leads, existing_installation),
+        prune: false,
+        ensure_leads: EnsureLeads::None,
     }
 }
 

@@ -40,6 +40,11 @@ impl<S: Store, C: Connector> World<S, C> {
         goal: &mut GatewayGoal,
     ) -> Result<(), GatewayFailure> {
         let traces = self.known_traces(spec.id()).await?;
+        if self.only.is_some() {
+            // Whoever removes agents has to stay until they were seen to be gone.
+            goal.removed = traces.removed.into_keys().collect();
+            return Ok(());
+        }
         let refused = |id: &GatewayAgentId| {
             self.refusal(spec.id(), id, config)
                 .map_or(Refused::No, |refusal| refusal.how)

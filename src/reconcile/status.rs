@@ -152,7 +152,7 @@ impl<S: Store, C: Connector> World<S, C> {
             });
         let mut write = last.clone();
         let now = self.now();
-        if self.settings.ensure_leads == EnsureLeads::None {
+        if self.settings.ensure_leads == EnsureLeads::None && self.only.is_none() {
             write.conditions.remove(ConditionType::LeadsEnsured);
         }
         let findings = with_rows(gateway_findings(spec, outcome), self.row_findings(spec));

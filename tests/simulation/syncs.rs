@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use openclaw_controller::model::{AgentId, BoardId, GatewayId, SyncError, SyncId, SyncOptions, SyncResult};
+use openclaw_controller::model::{
+    AgentId, BoardId, EnsureLeads, GatewayId, SyncError, SyncId, SyncOptions, SyncResult,
+};
 use openclaw_controller::render::TemplateSet;
 use openclaw_controller::sim::{SimDialect, SimGateway};
 use openclaw_controller::store::SyncStore;
@@ -391,6 +393,14 @@ fn a_process_that_is_there_for_one_sync_touches_nothing_else() {
         fleet.world.add_agent(aside, Some(board), false);
         let elsewhere = fleet.world.add_board(Some(fleet.gateway));
         let stranger = fleet.world.add_agent(fleet.gateway, Some(elsewhere), false);
+        // What is to be made and what is to go is left to a controller that stays.
+        fleet.world.leads = EnsureLeads::All;
+        let at = fleet.world.store.now().naive_utc();
+        fleet
+            .world
+            .store
+            .edit_agent(stranger, |row| row.delete_requested_at = Some(at));
+        let rows = fleet.world.store.agent_ids().len();
         fleet.world.wake = true;
         let untouched = fleet.world.places[1].gateway.journal().len();
         let here = fleet.board;
@@ -407,6 +417,7 @@ fn a_process_that_is_there_for_one_sync_touches_nothing_else() {
         sleep(RESYNC.mul_f64(2.2)).await;
         assert_eq!(fleet.sim().file(&fleet.name(stranger), "SOUL.md"), None);
         assert_eq!(fleet.sim().messages(), [], "nobody is woken");
+        assert_eq!(fleet.world.store.agent_ids().len(), rows, "no lead is made");
         assert_eq!(fleet.world.places[1].gateway.journal().len(), untouched);
         assert_eq!(
             fleet.world.store.sync_progress(other).await.unwrap().unwrap().result,

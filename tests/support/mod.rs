@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use openclaw_controller::cli::run;
-use openclaw_controller::config::{DesiredArgs, LeadBoards, RunArgs, Span, TokenArgs, TokenHash};
+use openclaw_controller::config::{DesiredArgs, ExistenceArgs, LeadBoards, RunArgs, Span, TokenArgs, TokenHash};
 use openclaw_controller::lab;
 use openclaw_controller::model::{AgentId, BoardId, Condition, ConditionStatus, ConditionType, Conditions, GatewayId};
 use openclaw_controller::store::{PgOptions, PgStore};
@@ -319,6 +319,8 @@ impl Controller {
                 listen: address,
                 agent_listen: options.agent_listen,
                 tokens: options.tokens,
+            },
+            existence: ExistenceArgs {
                 prune: options.prune,
                 ensure_leads: options.leads,
             },

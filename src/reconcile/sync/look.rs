@@ -163,7 +163,7 @@ impl GatewayLook {
                 message: message.clone(),
                 for_good: true,
             },
-            Err(GatewayFailure::Store(_) | GatewayFailure::Cancelled) => return None,
+            Err(GatewayFailure::Store(_) | GatewayFailure::Outdated | GatewayFailure::Cancelled) => return None,
         })
     }
 }
