@@ -9,10 +9,10 @@ use futures::future;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use super::gateway_status::{GatewayFailure, GatewayOutcome};
 use super::goal;
 use super::session::{SeenRoster, Session};
 use super::spec::GatewaySpec;
-use super::status::{GatewayFailure, GatewayOutcome};
 use super::world::World;
 use crate::gateway::{Connector, ErrorClass, GatewayError, Target, probe};
 use crate::model::{ConfigChange, Effect, GatewayAgentId, GatewayId, GatewayPlan, ObservedConfig};

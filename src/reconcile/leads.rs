@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
+use super::gateway_status::GatewayFailure;
 use super::spec::{Excluded, GatewaySpec};
-use super::status::{Finding, GatewayFailure};
+use super::status::Finding;
 use super::world::World;
 use crate::gateway::Connector;
 use crate::model::{ConditionStatus, ConditionType, EnsureLeads};

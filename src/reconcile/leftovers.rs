@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
+use super::gateway_status::GatewayFailure;
 use super::memory::KnownPlace;
 use super::spec::{AgentSpec, Excluded, GatewaySpec};
-use super::status::GatewayFailure;
 use super::world::World;
 use crate::gateway::Connector;
 use crate::model::{

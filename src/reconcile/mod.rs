@@ -4,10 +4,12 @@
 
 mod agent;
 mod ahead;
+mod apply;
 mod cache;
 mod diff;
 mod fleet;
 mod gateway;
+mod gateway_status;
 mod goal;
 mod informer;
 mod leads;

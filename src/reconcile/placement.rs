@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::gateway_status::GatewayFailure;
 use super::memory::KnownPlace;
 use super::spec::{AgentSpec, GatewaySpec};
-use super::status::GatewayFailure;
 use super::world::World;
 use crate::gateway::Connector;
 use crate::model::{ConfigChange, GatewayAgentId, GatewayId, GatewayPlan, ObservedConfig, Traces};

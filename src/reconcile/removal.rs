@@ -4,10 +4,11 @@
 //! before the gateway is asked, so that one whose end is unknown is asked for again: newer gateways take the agent out of their
 //! config first and its files away after that.
 
+use super::gateway_status::GatewayFailure;
 use super::leftovers::explained_by;
 use super::session::Session;
 use super::spec::{AgentSpec, GatewaySpec};
-use super::status::{AgentReport, GatewayFailure, clip};
+use super::status::{AgentReport, clip};
 use super::world::World;
 use crate::gateway::{Connector, ErrorClass, GatewayError};
 use crate::model::{

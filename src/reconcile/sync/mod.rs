@@ -17,7 +17,7 @@ use tokio::sync::{Notify, oneshot};
 use look::GatewayLook;
 pub(super) use look::Look;
 
-use super::status::{GatewayFailure, GatewayOutcome};
+use super::gateway_status::{GatewayFailure, GatewayOutcome};
 use crate::model::{AgentId, GatewayId, SyncId, SyncOptions};
 
 /// What the reconcilers and the informer share with the syncs that are being carried out.
