@@ -1,6 +1,6 @@
 //! Configuration: flags, environment, defaults.
 //!
-//! Every setting is a flag and an environment variable. Secrets are neither: the database's URL comes from the environment
+//! Every setting of `run` is a flag and an environment variable. Secrets are neither: the database's URL comes from the environment
 //! or from a file, gateways' tokens from their rows.
 
 use std::fmt;
@@ -134,7 +134,7 @@ pub struct DesiredArgs {
     #[arg(long, env = "OPENCLAW_CONTROLLER_DEVICE_IDENTITY", value_name = "FILE")]
     pub device_identity: Option<PathBuf>,
 
-    /// Address that metrics and probes listen on.
+    /// Address that metrics and probes are served at, and agents check in at unless --agent-listen is given.
     #[arg(
         long,
         env = "OPENCLAW_CONTROLLER_LISTEN",

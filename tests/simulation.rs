@@ -43,6 +43,8 @@ mod schedule;
 mod steady;
 #[path = "simulation/sync_failures.rs"]
 mod sync_failures;
+#[path = "simulation/sync_meanwhile.rs"]
+mod sync_meanwhile;
 #[path = "simulation/syncs.rs"]
 mod syncs;
 #[path = "simulation/wakes.rs"]

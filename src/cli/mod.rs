@@ -69,7 +69,7 @@ pub struct Cli {
 enum Command {
     /// Run the controller until stopped.
     ///
-    /// Serves /metrics, /healthz and /readyz. SIGTERM or SIGINT finishes what is in flight and hands over to a standby; a
+    /// Serves /metrics, /healthz, /readyz and agents' check-ins. SIGTERM or SIGINT finishes what is in flight and hands over to a standby; a
     /// second signal ends at once. Any number may run on one database: one acts, the others stand by.
     #[command(after_help = RUN_HELP)]
     Run(RunArgs),

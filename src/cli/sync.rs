@@ -30,9 +30,9 @@ const ERRORS: u8 = 1;
 /// How often it is looked how far the sync has come.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// How long after another process held the lease this one leaves it alone: a controller that stands by looks every second, and
-/// is to be first.
-const STANDBYS_FIRST: Duration = Duration::from_secs(3);
+/// How long after another process held the lease this one leaves it alone: a controller that stands by or is being restarted is to
+/// be first, for it knows its settings best.
+const OTHERS_FIRST: Duration = Duration::from_secs(30);
 
 /// How much longer than the time limit's double a sync may be silent before nobody is waited for any more: whoever takes one
 /// up waits for the gateway anew.
@@ -145,7 +145,7 @@ pub(super) async fn command(args: SyncArgs) -> anyhow::Result<ExitCode> {
     let interrupted = interrupted()?;
     let gateway = GatewayId(args.gateway);
     let sync = store.request_sync(gateway, &args.options()).await?;
-    let patience = args.timeout.0.saturating_mul(2) + SILENCE;
+    let patience = args.timeout.0.saturating_mul(2).saturating_add(SILENCE);
     let output = args.output;
     let mut shown = Shown::on_terminal(0, "agents");
     let stop = CancellationToken::new();
@@ -329,7 +329,7 @@ impl LeaseStore for Patient {
             if held {
                 *last = Some(Instant::now());
             }
-            last.is_some_and(|at| at.elapsed() < STANDBYS_FIRST)
+            last.is_some_and(|at| at.elapsed() < OTHERS_FIRST)
         };
         if others_first {
             return Ok(None);

@@ -15,7 +15,7 @@ use super::session::Session;
 use super::spec::{AgentSpec, Excluded, GatewaySpec};
 use super::status::AgentReport;
 use super::sync::{Look, Order};
-use super::tokens::{Minting, TokenUse};
+use super::tokens::{Minting, Repair, TokenUse};
 use super::world::World;
 use crate::gateway::{Connector, ErrorClass, GatewayError};
 use crate::model::{AgentId, AgentPlan, ConditionStatus, ConditionType, FileName, ObjectRef};
@@ -42,6 +42,7 @@ impl<S: Store, C: Connector> Reconciler for AgentReconciler<S, C> {
             order.tell(Look::Failed {
                 message: message.to_owned(),
                 for_good: false,
+                silent: None,
             });
         }
         looked
@@ -60,6 +61,11 @@ impl<S: Store, C: Connector> AgentReconciler<S, C> {
             return Ok(Action::Done);
         };
         if agent.excluded == Some(Excluded::Deleting) {
+            tell(order, Look::Excluded(Excluded::Deleting));
+            if world.only.is_some() {
+                // Whoever removes agents has to stay until they were seen to be gone.
+                return Ok(Action::Done);
+            }
             world.metrics.convergence.forget(ObjectRef::Agent(*key));
             return world.converge_removal(&gateway, &agent).await;
         }
@@ -188,8 +194,8 @@ impl<S: Store, C: Connector> World<S, C> {
             None => Reading::Unlisted,
         };
         let mut workspace = Workspace::read(session, agent, names(), &memory, how).await?;
-        let tokens = order.map_or(self.settings.tokens, |_| Order::token_policy(self.settings.tokens));
-        let mut token = self.settle_token(agent, &memory, &workspace, minting, tokens).await?;
+        let repair = order.map_or(Repair::AsUsual, Order::repair);
+        let mut token = self.settle_token(agent, &memory, &workspace, minting, repair).await?;
         if let Some(order) = order {
             order.take_as_it_is(&mut token, &workspace, self.settings.tokens);
         }
@@ -298,7 +304,10 @@ impl<S: Store, C: Connector> World<S, C> {
     ) -> AgentReport {
         use ConditionStatus::{False, True};
         use ConditionType::{FilesSynced, Paused, Registered};
-        let mut report = AgentReport::default();
+        let mut report = AgentReport {
+            waits: token.waits,
+            ..AgentReport::default()
+        };
         report.set(Paused, False, "NotPaused", NOT_PAUSED);
         let refused = self.state().refused_heartbeats.get(&agent.row.id).cloned();
         match (refused, goal::heartbeat_error(agent, &session.dialect)) {

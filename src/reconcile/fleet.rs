@@ -1,4 +1,4 @@
-//! One tenure of the fleet: the informer and the two controllers, from acquiring the lease to giving it up.
+//! One tenure of the fleet: the informer, the two controllers and the syncs, from acquiring the lease to giving it up.
 
 use std::sync::Arc;
 use std::time::Duration;

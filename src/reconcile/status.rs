@@ -21,6 +21,8 @@ pub(super) struct AgentReport {
     pub(super) findings: Vec<Finding>,
     /// What the row's `status` has to be from now on, if the look tells.
     pub(super) status: Option<&'static str>,
+    /// Whether something is wrong with the token that another program may be about to put right.
+    pub(super) waits: bool,
 }
 
 impl AgentReport {

@@ -14,7 +14,7 @@ use super::world::World;
 use crate::gateway::Connector;
 use crate::model::ConditionStatus;
 use crate::store::{Candidate, Store, TokenState};
-use crate::token::{self, Extracted, MemoryToken, MintReason, TokenDecision, TokenInput, VerifiedPair};
+use crate::token::{self, Extracted, MemoryToken, MintReason, TokenDecision, TokenInput, TokenProblem, VerifiedPair};
 
 /// How long a candidate that was not promoted is kept: longer than any write can be under way, its connection's death included.
 const CANDIDATE_LIFETIME: TimeDelta = TimeDelta::minutes(10);
@@ -34,6 +34,17 @@ pub(super) enum Minting {
     Withheld,
     /// No file of this agent would hold it.
     NoPlace,
+}
+
+/// Whether a token that is lost or does not match is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Repair {
+    /// As the operator chose.
+    AsUsual,
+    /// It is; for this look, that was asked for.
+    Asked,
+    /// It is not, in this look. That another program may be about to put it right is waited for all the same.
+    Never,
 }
 
 /// A candidate that becomes the agent's token once the file is seen to hold it.
@@ -61,6 +72,8 @@ pub(super) struct TokenUse {
     pub(super) message: String,
     /// When to look again.
     pub(super) requeue: Option<Duration>,
+    /// Whether something is wrong that another program may be about to put right.
+    pub(super) waits: bool,
 }
 
 impl TokenUse {
@@ -73,6 +86,7 @@ impl TokenUse {
             reason: "Verified",
             message: "the token in the agent's file belongs to the stored hash".into(),
             requeue: None,
+            waits: false,
         }
     }
 
@@ -101,6 +115,7 @@ impl TokenUse {
             reason,
             message,
             requeue,
+            waits: false,
         }
     }
 }
@@ -114,9 +129,19 @@ impl<S: Store, C: Connector> World<S, C> {
         memory: &AgentMemory,
         workspace: &Workspace,
         minting: Minting,
-        policy: TokenPolicy,
+        repair: Repair,
     ) -> Result<TokenUse, AgentFailure> {
         let id = agent.row.id;
+        let usual = self.settings.tokens;
+        let policy = TokenPolicy {
+            repair_auto: match repair {
+                Repair::AsUsual => usual.repair_auto,
+                Repair::Asked => true,
+                // Not carried out below; but whether it is time for it is.
+                Repair::Never => self.settings.second_writer,
+            },
+            ..usual
+        };
         if let (TokenFile::Unchanged, Some(known)) = (&workspace.token_file, &memory.token)
             && agent.row.token_hash.as_ref() == Some(&known.hash)
             && !self.may_be_due(agent, memory)
@@ -174,6 +199,15 @@ impl<S: Store, C: Connector> World<S, C> {
                 let promotion = promotion(&state, &candidate_hash, current, false, policy)?;
                 Ok(TokenUse::valid(token, None, Some(promotion)))
             }
+            TokenDecision::Mint {
+                reason: reason @ (MintReason::TokenLost | MintReason::Mismatch),
+            } if repair == Repair::Never => {
+                let problem = match reason {
+                    MintReason::TokenLost => TokenProblem::Unreadable,
+                    _ => TokenProblem::Mismatch,
+                };
+                Ok(TokenUse::invalid(problem.reason(), reason.to_string(), None))
+            }
             TokenDecision::Mint { reason } if minting != Minting::Allowed => Ok(TokenUse::invalid(
                 no_token_reason(minting),
                 no_token_message(reason, minting),
@@ -186,7 +220,10 @@ impl<S: Store, C: Connector> World<S, C> {
                 message,
             } => {
                 self.store.note_mismatch(&self.fence, id, current.as_deref()).await?;
-                Ok(TokenUse::invalid(problem.reason(), message, Some(remaining)))
+                Ok(TokenUse {
+                    waits: true,
+                    ..TokenUse::invalid(problem.reason(), message, Some(remaining))
+                })
             }
             TokenDecision::Invalid { problem, message } => Ok(TokenUse::invalid(problem.reason(), message, None)),
         }

@@ -46,13 +46,13 @@ pub trait SyncStore: Send + Sync + 'static {
     /// The requests that are not finished and not older than a day, oldest first.
     fn open_syncs(&self) -> impl Future<Output = Result<Vec<SyncRequest>, StoreError>> + Send;
 
-    /// Notes that a sync was taken up, and how many agents are looked at.
+    /// Notes that a sync was taken up, and how many agents are looked at. `false` if it was taken back or finished.
     fn begin_sync(
         &self,
         fence: &Fence,
         sync: SyncId,
         agents: usize,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// The agents that are done, in no order.
     fn synced_agents(&self, sync: SyncId) -> impl Future<Output = Result<Vec<SyncedAgent>, StoreError>> + Send;

@@ -18,8 +18,13 @@ use crate::reconcile::spec::{AgentSpec, Excluded, GatewaySpec};
 use crate::reconcile::world::World;
 use crate::store::{Store, StoreError};
 
-/// After how long a request is taken up again of which something could not be written down.
+/// After how long a request is taken up again of which something could not be written down; doubled each time, up to the
+/// second of these.
 const TAKE_UP_AGAIN: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// How many time limits a sync takes at most after the last agent that was done.
+const MOST_LIMITS: u32 = 3;
 
 /// How often in a row a gateway's config may be refused before those who wait for it are told: the next patch goes without
 /// what was refused.
@@ -31,6 +36,7 @@ impl<S: Store, C: Connector> World<S, C> {
         let mut running = FuturesUnordered::new();
         let mut busy = HashSet::new();
         let mut again: Option<Instant> = None;
+        let mut pause = TAKE_UP_AGAIN;
         loop {
             tokio::select! {
                 () = cancel.cancelled() => return,
@@ -45,17 +51,22 @@ impl<S: Store, C: Connector> World<S, C> {
                     }
                     Err(error) => {
                         tracing::warn!(%error, "cannot look for requests for syncs; trying again");
-                        again = Some(Instant::now() + TAKE_UP_AGAIN);
+                        again = Some(Instant::now() + pause);
+                        pause = (pause * 2).min(LONGEST_PAUSE);
                     }
                 },
                 Some((gateway, ended)) = running.next() => {
                     busy.remove(&gateway);
                     match ended {
-                        // There may be another one for it.
-                        Ok(()) => self.syncs.look_for_requests(),
+                        Ok(()) => {
+                            pause = TAKE_UP_AGAIN;
+                            // There may be another one for it.
+                            self.syncs.look_for_requests();
+                        }
                         Err(error) => {
                             tracing::warn!(%gateway, %error, "a sync could not be completed; it is taken up again");
-                            again = Some(Instant::now() + TAKE_UP_AGAIN);
+                            again = Some(Instant::now() + pause);
+                            pause = (pause * 2).min(LONGEST_PAUSE);
                         }
                     }
                 }
@@ -143,7 +154,10 @@ impl<S: Store, C: Connector> Work<'_, S, C> {
         let done = world.store.synced_agents(request.id).await?;
         self.done = done.into_iter().map(|agent| (agent.agent, agent)).collect();
         let count = self.agents(&spec).len() + usize::from(options.include_main);
-        world.store.begin_sync(&world.fence, request.id, count).await?;
+        if !world.store.begin_sync(&world.fence, request.id, count).await? {
+            // Somebody took it back; nobody waits for the result.
+            return Ok(result);
+        }
         let mut course = self.ping().await;
         if matches!(course, Course::On) {
             if options.rotate_tokens {
@@ -259,15 +273,20 @@ impl<S: Store, C: Connector> Work<'_, S, C> {
             world.syncs.lock().orders.insert(agent.row.id, order);
             world.agent_queue.add_fresh(agent.row.id);
         }
-        self.hear_of(waiting).await
+        self.hear_of(spec, waiting).await
     }
 
-    /// Waits until all of these were looked at with success or in vain, or the gateway has not answered for too long.
-    async fn hear_of(&mut self, mut waiting: Vec<Arc<AgentSpec>>) -> Result<Course, StoreError> {
+    /// Waits until all of these were looked at with success or in vain, or nothing has come of it for too long. If that is
+    /// because the gateway does not answer, the sync ends.
+    async fn hear_of(&mut self, spec: &GatewaySpec, mut waiting: Vec<Arc<AgentSpec>>) -> Result<Course, StoreError> {
         let limit = self.request.options.time_limit();
         let (mut since, mut last, mut away, mut refusals) = (Instant::now(), None, false, 0);
+        // However often the gateway comes and goes.
+        let mut end = since + limit.saturating_mul(MOST_LIMITS);
+        // Whether the last that was heard is that the gateway did not answer.
+        let mut silent = false;
         while let Some(oldest) = waiting.first().cloned() {
-            match timeout_at(since + limit, self.hears.recv()).await {
+            match timeout_at((since + limit).min(end), self.hears.recv()).await {
                 Ok(Some(Told::Agent(id, look))) => {
                     let Some(place) = waiting.iter().position(|agent| agent.row.id == id) else {
                         continue;
@@ -277,8 +296,9 @@ impl<S: Store, C: Connector> Work<'_, S, C> {
                         Look::Failed {
                             message,
                             for_good: false,
+                            silent: unanswered,
                         } => {
-                            last = Some(message);
+                            (last, silent) = (Some(message), unanswered.unwrap_or(silent));
                             continue;
                         }
                         Look::Failed { message, .. } => (false, Some(text::failed(&message))),
@@ -288,7 +308,8 @@ impl<S: Store, C: Connector> Work<'_, S, C> {
                     };
                     let agent = waiting.remove(place);
                     self.note(&agent, updated, message).await?;
-                    since = Instant::now();
+                    (since, silent) = (Instant::now(), false);
+                    end = since + limit.saturating_mul(MOST_LIMITS);
                 }
                 Ok(Some(Told::Gateway(look))) => match look {
                     GatewayLook::Ready => {
@@ -305,7 +326,14 @@ impl<S: Store, C: Connector> Work<'_, S, C> {
                     GatewayLook::Unsettled { message, for_good } => {
                         refusals += u32::from(for_good);
                         if refusals >= REFUSALS {
-                            for agent in waiting.drain(..) {
+                            // Those whose roster entries are as desired wait for their files only.
+                            let session = self.world.sessions.get(spec.id());
+                            let settled = |agent: &AgentSpec| {
+                                session.as_ref().is_some_and(|session| {
+                                    session.is_settled(&agent.gateway_agent_id, &spec.roster_digest)
+                                })
+                            };
+                            for agent in waiting.extract_if(.., |agent| !settled(agent)).collect::<Vec<_>>() {
                                 self.note(&agent, false, Some(text::failed(&message))).await?;
                             }
                         }
@@ -314,6 +342,13 @@ impl<S: Store, C: Connector> Work<'_, S, C> {
                 },
                 // A sender is here as well, so there is no end of what is told.
                 Ok(None) => {}
+                Err(_) if !away && !silent => {
+                    // It is something else that keeps these from being done.
+                    let problem = text::failed(last.as_deref().unwrap_or(text::NOTHING_HEARD));
+                    for agent in waiting.drain(..) {
+                        self.note(&agent, false, Some(problem.clone())).await?;
+                    }
+                }
                 Err(_) => {
                     let problem = text::timed_out(limit, last.as_deref());
                     self.note(&oldest, false, Some(problem)).await?;

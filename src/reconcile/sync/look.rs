@@ -15,7 +15,7 @@ use crate::reconcile::observe::{Reading, TokenFile, Workspace};
 use crate::reconcile::session::Session;
 use crate::reconcile::spec::{AgentSpec, Excluded};
 use crate::reconcile::status::AgentReport;
-use crate::reconcile::tokens::TokenUse;
+use crate::reconcile::tokens::{Repair, TokenUse};
 use crate::reconcile::world::World;
 use crate::runtime::ReconcileError;
 use crate::store::Store;
@@ -46,6 +46,8 @@ pub(in crate::reconcile) enum Look {
         message: String,
         /// Whether trying again is of no use.
         for_good: bool,
+        /// Whether the gateway did not answer; `None` if that was told already, or nothing is known of it.
+        silent: Option<bool>,
     },
 }
 
@@ -60,9 +62,12 @@ impl Look {
             AgentFailure::NotKept(_) | AgentFailure::Token(_) => true,
             AgentFailure::Store(_) | AgentFailure::TokenRace => false,
         };
+        let silent = matches!(failure, AgentFailure::Gateway(error)
+            if session_lost(error) || error.class() == ErrorClass::Timeout);
         Self::Failed {
             message: failure.to_string(),
             for_good,
+            silent: Some(silent),
         }
     }
 
@@ -95,7 +100,7 @@ impl Look {
             is(TokenProblem::Unreadable),
             is(TokenProblem::Mismatch) || is(TokenProblem::BadHash),
         );
-        if *reason == "Rotating" || (options.rotate_tokens && (unreadable || mismatch)) {
+        if report.waits || *reason == "Rotating" || (options.rotate_tokens && (unreadable || mismatch)) {
             return Self::NotYet;
         }
         if unreadable {
@@ -181,10 +186,11 @@ impl Order {
     }
 
     /// A sync gives nobody a new token without being asked to.
-    pub(in crate::reconcile) fn token_policy(usual: TokenPolicy) -> TokenPolicy {
-        TokenPolicy {
-            repair_auto: false,
-            ..usual
+    pub(in crate::reconcile) fn repair(&self) -> Repair {
+        if self.options.rotate_tokens {
+            Repair::Asked
+        } else {
+            Repair::Never
         }
     }
 
@@ -193,7 +199,7 @@ impl Order {
     pub(in crate::reconcile) fn take_as_it_is(&self, token: &mut TokenUse, workspace: &Workspace, usual: TokenPolicy) {
         let is = |problem: TokenProblem| token.reason == problem.reason();
         let mismatch = is(TokenProblem::Mismatch) || is(TokenProblem::BadHash);
-        if self.options.rotate_tokens || !(mismatch || is(TokenProblem::Unreadable)) {
+        if self.options.rotate_tokens || token.waits || !(mismatch || is(TokenProblem::Unreadable)) {
             return;
         }
         if usual.repair_auto {

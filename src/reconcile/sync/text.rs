@@ -37,6 +37,9 @@ pub(super) const WITHHELD: &str = "Skipping agent: beside an existing installati
 /// What happened to a reset that somebody else began is not known.
 pub(super) const RESET_BY_ANOTHER: &str = "The session may or may not have been reset: the controller that was about to do it has ended; it is not reset twice.";
 
+/// An agent was not done in time, and nothing was said of it.
+pub(super) const NOTHING_HEARD: &str = "it was not done in time";
+
 /// What there is to say of an agent that is not managed; nothing of one that is left alone on purpose.
 pub(super) fn excluded(excluded: Excluded) -> Option<String> {
     match excluded {

@@ -35,7 +35,7 @@ impl Convergence {
         let seconds = Histogram::with_opts(
             HistogramOpts::new(
                 "openclaw_controller_convergence_seconds",
-                "From a row's commit, as far as known, to its effect having been read back equal",
+                "From a changed row having been noticed to its effect having been read back equal",
             )
             .buckets(CONVERGENCE_BUCKETS.to_vec()),
         )?;

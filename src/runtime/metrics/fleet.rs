@@ -16,22 +16,16 @@ pub enum DriftKind {
     Defaults,
     /// A managed file differs or is missing.
     File,
-    /// An agent's token is missing or does not verify.
-    Token,
-    /// An agent's session is missing or has another label.
-    Session,
     /// Something is there that should be gone.
     Leftover,
 }
 
 impl DriftKind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 5] = [
         Self::Roster,
         Self::Heartbeat,
         Self::Defaults,
         Self::File,
-        Self::Token,
-        Self::Session,
         Self::Leftover,
     ];
 
@@ -41,8 +35,6 @@ impl DriftKind {
             Self::Heartbeat => "heartbeat",
             Self::Defaults => "defaults",
             Self::File => "file",
-            Self::Token => "token",
-            Self::Session => "session",
             Self::Leftover => "leftover",
         }
     }

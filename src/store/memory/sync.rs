@@ -76,14 +76,17 @@ impl SyncStore for MemoryStore {
         })
     }
 
-    async fn begin_sync(&self, fence: &Fence, sync: SyncId, agents: usize) -> Result<(), StoreError> {
-        self.write_sync("begin_sync", fence, sync, |sync| {
+    async fn begin_sync(&self, fence: &Fence, sync: SyncId, agents: usize) -> Result<bool, StoreError> {
+        let open = self.write_sync("begin_sync", fence, sync, |sync| {
+            if sync.result.is_some() {
+                return (false, false);
+            }
             let changed = !sync.started || sync.agents != Some(agents);
             sync.started = true;
             sync.agents = Some(agents);
-            (changed, ())
-        })
-        .map(drop)
+            (changed, true)
+        })?;
+        Ok(open.unwrap_or(false))
     }
 
     async fn synced_agents(&self, sync: SyncId) -> Result<Vec<SyncedAgent>, StoreError> {

@@ -67,22 +67,28 @@ impl SyncStore for PgStore {
         .await
     }
 
-    async fn begin_sync(&self, fence: &Fence, sync: SyncId, agents: usize) -> Result<(), StoreError> {
+    async fn begin_sync(&self, fence: &Fence, sync: SyncId, agents: usize) -> Result<bool, StoreError> {
         self.bounded(async {
             let mut session = self.session().await?;
             let mut tx = self.begin_fenced(&mut session, fence).await?;
             sqlx::query(
                 "UPDATE openclaw_controller.sync_requests
                     SET started_at = coalesce(started_at, clock_timestamp()), agents = $2
-                  WHERE id = $1 AND (started_at IS NULL OR agents IS DISTINCT FROM $2)",
+                  WHERE id = $1 AND finished_at IS NULL AND (started_at IS NULL OR agents IS DISTINCT FROM $2)",
             )
             .bind(sync.0)
             .bind(i32::try_from(agents).unwrap_or(i32::MAX))
             .execute(&mut *tx)
             .await?;
+            let is_open = sqlx::query_scalar(
+                "SELECT EXISTS (SELECT FROM openclaw_controller.sync_requests WHERE id = $1 AND finished_at IS NULL)",
+            )
+            .bind(sync.0)
+            .fetch_one(&mut *tx)
+            .await?;
             tx.commit().await?;
             session.done();
-            Ok(())
+            Ok(is_open)
         })
         .await
     }

@@ -55,9 +55,9 @@ pub(super) async fn a_sync_is_asked_for_found_and_answered(world: &impl World) {
     assert_eq!(store.sync_progress(one).await.unwrap(), Some(SyncProgress::default()));
 
     let fence = fence(world).await;
-    store.begin_sync(&fence, one, 2).await.unwrap();
+    assert!(store.begin_sync(&fence, one, 2).await.unwrap());
     let mark = world.mark().await;
-    store.begin_sync(&fence, one, 2).await.unwrap();
+    assert!(store.begin_sync(&fence, one, 2).await.unwrap());
     assert_eq!(world.mark().await, mark, "{NEVER}");
     for agent in [synced(WORKER, None), synced(MAIN, Some("It was skipped."))] {
         store.finish_sync_agent(&fence, one, &agent).await.unwrap();
@@ -186,7 +186,7 @@ pub(super) async fn a_request_is_withdrawn_unless_it_is_answered(world: &impl Wo
         store.request_sync(GATEWAY, &board_only()).await.unwrap(),
         store.request_sync(GATEWAY, &board_only()).await.unwrap(),
     ];
-    store.begin_sync(&fence, two, 1).await.unwrap();
+    assert!(store.begin_sync(&fence, two, 1).await.unwrap());
     store
         .finish_sync_agent(&fence, two, &synced(WORKER, None))
         .await
@@ -198,6 +198,9 @@ pub(super) async fn a_request_is_withdrawn_unless_it_is_answered(world: &impl Wo
         .unwrap();
     assert!(store.withdraw_sync(one, true).await.unwrap());
     assert!(!store.withdraw_sync(one, true).await.unwrap(), "it is gone");
+    for over in [one, three] {
+        assert!(!store.begin_sync(&fence, over, 1).await.unwrap(), "nobody waits for it");
+    }
     assert!(!store.withdraw_sync(two, true).await.unwrap(), "it was taken up");
     assert!(store.withdraw_sync(two, false).await.unwrap());
     assert!(!store.withdraw_sync(three, false).await.unwrap(), "it is answered");
