@@ -209,7 +209,7 @@ async fn diff_agent<S: Store>(
     let due = Due::of(agent.row.requests.rotate, &state, policy, chrono::Utc::now());
     let (observed, workspace, decided): (ObservedFiles, _, _) = if registered {
         let workspace = Workspace::read(session, agent, names(), &memory, Reading::All).await?;
-        let decided = tokens::foresee(&state, &memory, &workspace, &due, policy).await?;
+        let decided = tokens::foresee(&state, &memory, &workspace, &due, policy, chrono::Utc::now()).await?;
         (
             workspace.observed(names(), decided.token.as_ref()),
             Some(workspace),
@@ -222,7 +222,7 @@ async fn diff_agent<S: Store>(
         (
             none,
             None,
-            tokens::foresee(&state, &memory, &workspace, &due, policy).await?,
+            tokens::foresee(&state, &memory, &workspace, &due, policy, chrono::Utc::now()).await?,
         )
     };
     let policy = FilePolicy {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::agent::AgentFailure;
@@ -15,9 +15,6 @@ use crate::gateway::Connector;
 use crate::model::ConditionStatus;
 use crate::store::{Candidate, Store, TokenState};
 use crate::token::{self, Extracted, MemoryToken, MintReason, TokenDecision, TokenInput, TokenProblem, VerifiedPair};
-
-/// How long a candidate that was not promoted is kept: longer than any write can be under way, its connection's death included.
-const CANDIDATE_LIFETIME: TimeDelta = TimeDelta::minutes(10);
 
 /// Until the next look, where one more is needed although nothing changes.
 const AT_ONCE: Duration = Duration::from_millis(10);
@@ -151,7 +148,7 @@ impl<S: Store, C: Connector> World<S, C> {
         let mut state = self.store.token_state(id).await?;
         let due = self.due(agent, &state);
         let unchanged_for = self.unchanged_for(agent, &state, workspace, &due);
-        let mut decision = decide(&state, memory, workspace, unchanged_for, &due, policy).await?;
+        let mut decision = decide(&state, memory, workspace, unchanged_for, &due, policy, self.now()).await?;
         if let (TokenDecision::Valid { token, .. }, true, Some(hash)) = (&decision, due.is_any(), &state.current_hash) {
             // What is replaced has to be known, so that it can be retired.
             let fingerprint = token::fingerprint(token.expose_secret());
@@ -159,7 +156,7 @@ impl<S: Store, C: Connector> World<S, C> {
                 .remember_verified(&self.fence, id, hash, &fingerprint)
                 .await?;
             state = self.store.token_state(id).await?;
-            decision = decide(&state, memory, workspace, unchanged_for, &due, policy).await?;
+            decision = decide(&state, memory, workspace, unchanged_for, &due, policy, self.now()).await?;
         }
         let current = state.current_hash.clone();
         if due.is_any()
@@ -167,7 +164,16 @@ impl<S: Store, C: Connector> World<S, C> {
             && let TokenDecision::Mint { reason } = &decision
         {
             let message = no_token_message(*reason, minting);
-            let present = decide(&state, memory, workspace, unchanged_for, &Due::default(), policy).await?;
+            let present = decide(
+                &state,
+                memory,
+                workspace,
+                unchanged_for,
+                &Due::default(),
+                policy,
+                self.now(),
+            )
+            .await?;
             return Ok(rotation_waits(present, current, minting, message));
         }
         match decision {
@@ -232,9 +238,8 @@ impl<S: Store, C: Connector> World<S, C> {
     /// Drops candidates that nobody can need any more: no write from that long ago is still on its way.
     async fn drop_stale_candidates(&self, agent: &AgentSpec, state: &TokenState) -> Result<(), AgentFailure> {
         let now = self.now();
-        let stale = |candidate: &Candidate| {
-            Some(&candidate.hash) != state.current_hash.as_ref() && now - candidate.created_at > CANDIDATE_LIFETIME
-        };
+        let stale =
+            |candidate: &Candidate| Some(&candidate.hash) != state.current_hash.as_ref() && candidate.is_stale(now);
         let others = state
             .candidates
             .iter()
@@ -373,13 +378,14 @@ pub(super) async fn foresee(
     workspace: &Workspace,
     due: &Due,
     policy: TokenPolicy,
+    now: DateTime<Utc>,
 ) -> Result<Foreseen, AgentFailure> {
-    let mut decision = decide(state, memory, workspace, Duration::MAX, due, policy).await?;
+    let mut decision = decide(state, memory, workspace, Duration::MAX, due, policy, now).await?;
     let mut token = None;
     if due.is_any()
         && let (TokenDecision::Mint { .. }, TokenDecision::Valid { token: present, .. }) = (
             &decision,
-            decide(state, memory, workspace, Duration::MAX, &Due::default(), policy).await?,
+            decide(state, memory, workspace, Duration::MAX, &Due::default(), policy, now).await?,
         )
     {
         token = Some(present);
@@ -420,6 +426,7 @@ async fn decide(
     unchanged_for: Duration,
     due: &Due,
     policy: TokenPolicy,
+    now: DateTime<Utc>,
 ) -> Result<TokenDecision, AgentFailure> {
     let observed = match &workspace.token_file {
         TokenFile::Read { extracted, .. } => Some(extracted.clone()),
@@ -427,8 +434,7 @@ async fn decide(
         TokenFile::Unchanged => memory.token.as_ref().map(|known| Extracted::One(known.token.clone())),
     };
     let candidates: Vec<_> = state
-        .candidates
-        .iter()
+        .candidates_in_question(now)
         .rev()
         .map(|candidate| token::Candidate {
             hash: candidate.hash.clone(),
@@ -442,8 +448,7 @@ async fn decide(
     let by_fingerprint = tokens.iter().find_map(|token| {
         let fingerprint = token::fingerprint(token.expose_secret());
         let candidate = state
-            .candidates
-            .iter()
+            .candidates_in_question(now)
             .find(|candidate| candidate.token_sha256 == fingerprint)?;
         Some(super::memory::KnownToken {
             token: token.clone(),

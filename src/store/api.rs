@@ -170,7 +170,9 @@ pub trait Store: SyncStore {
 
     /// Makes a candidate's hash the agent's, if its hash is still `expected_current` (or the candidate's already), remembers
     /// the pair, records the request that the candidate answers, and retires the token that it replaces, if that one was
-    /// remembered: it is taken at check-ins for [`ROTATION_GRACE`](super::ROTATION_GRACE) more. `false` if another program was faster or the row is gone: nothing was written.
+    /// remembered: it is taken at check-ins for [`ROTATION_GRACE`](super::ROTATION_GRACE) more.
+    /// The candidate for the replaced hash goes, and so do those made long before this one: neither is ever promoted
+    /// again. `false` if another program was faster or the row is gone: nothing was written.
     fn promote(
         &self,
         fence: &Fence,

@@ -42,5 +42,9 @@ pub const SCHEMA: &str = "openclaw_controller";
 /// reads its new token at its next one.
 pub const ROTATION_GRACE: std::time::Duration = std::time::Duration::from_mins(10);
 
+/// How long a candidate may still be needed once another hash than the one that it was to replace is the agent's: longer than any
+/// write can be under way, its connection's death included.
+pub const CANDIDATE_LIFETIME: std::time::Duration = std::time::Duration::from_mins(10);
+
 /// The channel on which the triggers send their hints.
 pub const CHANNEL: &str = "openclaw_controller";

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
+use super::CANDIDATE_LIFETIME;
 use crate::model::{AgentId, AgentRecord, Conditions, Event, GatewayAgentId, GatewayId, GatewayRecord};
 
 /// Where an agent is managed: the row, the gateway, and its id there.
@@ -121,6 +122,26 @@ pub struct Candidate {
     pub rotates: Option<DateTime<Utc>>,
 }
 
+impl Candidate {
+    /// Whether no write of it can be under way any more.
+    pub fn is_stale(&self, now: DateTime<Utc>) -> bool {
+        self.created_at < earlier_by_a_lifetime(now)
+    }
+}
+
+/// A hash that is there: a blank one is as good as none.
+fn present(hash: Option<&str>) -> Option<&str> {
+    hash.map(str::trim).filter(|hash| !hash.is_empty())
+}
+
+/// Candidates from before this were made too long ago.
+pub(super) fn earlier_by_a_lifetime(at: DateTime<Utc>) -> DateTime<Utc> {
+    TimeDelta::from_std(CANDIDATE_LIFETIME)
+        .ok()
+        .and_then(|lifetime| at.checked_sub_signed(lifetime))
+        .unwrap_or(DateTime::<Utc>::MIN_UTC)
+}
+
 /// All that the database knows about an agent's token.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct TokenState {
@@ -138,6 +159,16 @@ pub struct TokenState {
 }
 
 impl TokenState {
+    /// The candidates that a token in the agent's file may still be of, oldest first. One that was made for another hash than
+    /// the current one was overtaken: once no write of it can be under way any more, whoever puts its token into the file
+    /// brings back what was replaced.
+    pub fn candidates_in_question(&self, now: DateTime<Utc>) -> impl DoubleEndedIterator<Item = &Candidate> {
+        let current = present(self.current_hash.as_deref());
+        self.candidates
+            .iter()
+            .filter(move |candidate| present(candidate.replaces.as_deref()) == current || !candidate.is_stale(now))
+    }
+
     /// The remembered pair, if it is about the current hash.
     pub fn verified_current(&self) -> Option<&VerifiedPair> {
         self.verified

@@ -153,6 +153,47 @@ fn every_agent_that_is_asked_for_gets_a_new_token_and_the_old_one_is_in_no_file(
 }
 
 #[test]
+fn a_token_that_was_replaced_is_never_the_agents_again() {
+    simulate(async {
+        let (mut world, agents) = world(SimDialect::V2026_9_6, TemplateSet::builtin());
+        let replica = world.start(1);
+        converge(&world, BOUND).await;
+        let (gateway, agent) = (world.places[0].gateway.clone(), agents[1]);
+        let (file, id) = (gateway.dialect().expected().token_file(), name(&world, agent));
+        let candidates = async || world.store.token_state(agent).await.unwrap().candidates.len();
+        let mut replaced = Vec::new();
+        for _ in 0..5 {
+            replaced.push((secret(&world, agent), gateway.file(&id, file.as_str()).unwrap()));
+            request(&world).await;
+            converge(&world, BOUND).await;
+            sleep(Duration::from_mins(11)).await;
+            assert_eq!(candidates().await, 1, "what was replaced is forgotten");
+        }
+        // Another program replaces it in its turn, right after us.
+        request(&world).await;
+        converge(&world, BOUND).await;
+        replaced.push((secret(&world, agent), gateway.file(&id, file.as_str()).unwrap()));
+        let theirs = token::mint();
+        let hash = token::hash(&theirs, HashFormat::Pbkdf2OneRound).unwrap();
+        world.store.edit_agent(agent, |row| row.token_hash = Some(hash));
+        let text = replaced[5].1.replace(&replaced[5].0, theirs.expose_secret());
+        gateway.edit_file(&id, file.as_str(), &text);
+        converge(&world, RESYNC * 2).await;
+        sleep(Duration::from_mins(11)).await;
+        for (old, text) in &replaced {
+            gateway.edit_file(&id, file.as_str(), text);
+            sleep(RESYNC * 4).await;
+            converge(&world, BOUND).await;
+            let now = secret(&world, agent);
+            assert!(replaced.iter().all(|(old, _)| *old != now), "an old one is back");
+            assert_eq!(check_in(&world, old).await, None);
+            assert_eq!(check_in(&world, &now).await, Some(agent));
+        }
+        replica.stop().await;
+    });
+}
+
+#[test]
 fn a_token_that_comes_of_age_is_replaced_at_the_next_look() {
     simulate(async {
         let (mut world, agents) = world(SimDialect::V2026_9_6, TemplateSet::builtin());

@@ -68,6 +68,30 @@ async fn the_oldest_owner_counts() {
 }
 
 #[tokio::test]
+async fn a_chosen_user_who_is_gone_gives_way_to_the_owner() {
+    let world = Postgres::new().await;
+    world.put_gateway(&gateway(10)).await;
+    world
+        .run(
+            "INSERT INTO users (id, clerk_user_id, name, is_super_admin)
+             SELECT gen_random_uuid(), name, name, false FROM unnest(ARRAY['owner', 'chosen']) AS name;
+             INSERT INTO organization_members (id, organization_id, user_id, role, created_at)
+             SELECT gen_random_uuid(), g.organization_id, u.id, 'owner', '2021-01-01'
+               FROM gateways g, users u WHERE u.name = 'owner';
+             INSERT INTO openclaw_controller.gateway_settings (gateway_id, user_id)
+             SELECT g.id, u.id FROM gateways g, users u WHERE u.name = 'chosen'",
+        )
+        .await;
+    let rendered_for = async || {
+        let snapshot = world.store.load_gateway(GatewayId(id(10))).await.unwrap().unwrap();
+        snapshot.owner.and_then(|user| user.name)
+    };
+    assert_eq!(rendered_for().await.as_deref(), Some("chosen"));
+    world.run("DELETE FROM users WHERE name = 'chosen'").await;
+    assert_eq!(rendered_for().await.as_deref(), Some("owner"));
+}
+
+#[tokio::test]
 async fn the_newest_word_in_the_chat_pauses_a_board() {
     // (content, whether it is chat), oldest first; whether the board is paused then.
     let cases: &[(&[(&str, bool)], bool)] = &[

@@ -9,7 +9,7 @@ use crate::model::{
     AgentId, Conditions, Event, GatewayAgentId, GatewayId, GatewayRecord, GatewaySnapshot, Leftover, LeftoverReason,
     NewLead, ObjectRef, Traces, WakeRecord, WakeState,
 };
-use crate::store::record::{storable, storable_conditions};
+use crate::store::record::{earlier_by_a_lifetime, storable, storable_conditions};
 use crate::store::{
     AgentStatusWrite, Candidate, Fence, GatewayStatusWrite, LeadCreation, OrphanGateway, Placement, ROTATION_GRACE,
     RecordedEvent, Store, StoreError, TokenState, VerifiedPair,
@@ -393,6 +393,11 @@ impl Store for MemoryStore {
                 state.agent_records.entry(agent).or_default().record.rotated_for = candidate.rotates;
             }
             state.mismatches.remove(&agent);
+            let oldest = earlier_by_a_lifetime(candidate.created_at);
+            state.candidates.entry(agent).or_default().retain(|other| {
+                let overtaken = Some(other.hash.as_str()) == expected_current || other.created_at < oldest;
+                other.hash == candidate.hash || !overtaken
+            });
             if changed {
                 home = state.agents.get(&agent).map(|row| state.home(row));
             }

@@ -46,12 +46,14 @@ const COUNT_GENERATIONS: &str = "
         INSERT INTO openclaw_controller.gateway_records AS r (gateway_id, generation, spec_digest)
         SELECT i.id, 1, i.digest FROM i LEFT JOIN openclaw_controller.gateway_records o ON o.gateway_id = i.id
          WHERE i.kind = 'gateway' AND o.spec_digest IS DISTINCT FROM i.digest
+         ORDER BY i.id
         ON CONFLICT (gateway_id) DO UPDATE SET generation = r.generation + 1, spec_digest = excluded.spec_digest
         RETURNING 'gateway' AS kind, gateway_id AS id, generation),
     agents AS (
         INSERT INTO openclaw_controller.agent_records AS r (agent_id, generation, spec_digest, home_gateway_id)
         SELECT i.id, 1, i.digest, i.home FROM i LEFT JOIN openclaw_controller.agent_records o ON o.agent_id = i.id
          WHERE i.kind = 'agent' AND o.spec_digest IS DISTINCT FROM i.digest
+         ORDER BY i.id
         ON CONFLICT (agent_id) DO UPDATE SET generation = r.generation + 1, spec_digest = excluded.spec_digest,
                                              home_gateway_id = excluded.home_gateway_id
         RETURNING 'agent' AS kind, agent_id AS id, generation),
@@ -61,6 +63,11 @@ const COUNT_GENERATIONS: &str = "
            AND r.home_gateway_id IS DISTINCT FROM i.home)
     SELECT kind, id, generation FROM gateways UNION ALL SELECT kind, id, generation FROM agents";
 
+/// Locks the records of the agents `$1`, in the order of all that lock several: two that do so at once wait for each other at
+/// most.
+pub(super) const LOCK: &str =
+    "SELECT FROM openclaw_controller.agent_records WHERE agent_id = ANY ($1) ORDER BY agent_id FOR UPDATE";
+
 /// Sets where agents are and, if `$4` or `$5` is given, since when; where there is none yet. `$1` ids, `$2` gateways, `$3` ids
 /// on the gateway, `$4` whether they are being registered now, `$5` when they were first provisioned.
 const SETTLE: &str = "
@@ -68,6 +75,7 @@ const SETTLE: &str = "
            (agent_id, placement_gateway_id, placement_agent_id, registering_since, first_provisioned_at)
     SELECT i.id, i.gateway, i.name, CASE WHEN $4 THEN clock_timestamp() END, $5
       FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS i (id, gateway, name)
+     ORDER BY i.id
     ON CONFLICT (agent_id) DO UPDATE
        SET placement_gateway_id = coalesce(r.placement_gateway_id, excluded.placement_gateway_id),
            placement_agent_id = coalesce(r.placement_agent_id, excluded.placement_agent_id),
@@ -193,6 +201,7 @@ impl PgStore {
         }
         let mut session = self.session().await?;
         let mut tx = self.begin_fenced(&mut session, fence).await?;
+        sqlx::query(LOCK).bind(&ids).execute(&mut *tx).await?;
         sqlx::query(
             "UPDATE openclaw_controller.agent_records r SET first_provisioned_at = $4
                FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS i (id, gateway, name)
@@ -223,6 +232,7 @@ impl PgStore {
         }
         let mut session = self.session().await?;
         let mut tx = self.begin_fenced(&mut session, fence).await?;
+        sqlx::query(LOCK).bind(&ids).execute(&mut *tx).await?;
         sqlx::query(
             "UPDATE openclaw_controller.agent_records
                 SET placement_gateway_id = NULL, placement_agent_id = NULL, registering_since = NULL,

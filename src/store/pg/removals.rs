@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::PgStore;
 use super::errors::About;
+use super::records::LOCK;
 use crate::model::{AgentId, GatewayAgentId, GatewayId, Leftover, LeftoverReason, Traces};
 use crate::store::{Fence, StoreError};
 
@@ -109,6 +110,7 @@ impl PgStore {
             .bind(&reasons)
             .execute(&mut *tx)
             .await?;
+        sqlx::query(LOCK).bind(&ids).execute(&mut *tx).await?;
         sqlx::query(unplaced!("agent_id = ANY ($1)"))
             .bind(&ids)
             .execute(&mut *tx)

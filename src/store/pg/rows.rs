@@ -28,7 +28,8 @@ pub(super) const GATEWAYS: &str = "
              WHERE m.organization_id = g.organization_id AND m.role = 'owner'
              ORDER BY m.created_at NULLS LAST, m.id LIMIT 1) owner ON true
       LEFT JOIN openclaw_controller.gateway_settings s ON s.gateway_id = g.id
-      LEFT JOIN users u ON u.id = coalesce(s.user_id, owner.user_id)
+      LEFT JOIN users chosen ON chosen.id = s.user_id
+      LEFT JOIN users u ON u.id = coalesce(chosen.id, owner.user_id)
       LEFT JOIN openclaw_controller.gateway_records r ON r.gateway_id = g.id
      WHERE $1::uuid[] IS NULL OR g.id = ANY ($1)
      ORDER BY g.id";

@@ -7,6 +7,7 @@ use sqlx::postgres::PgRow;
 use super::PgStore;
 use super::errors::About;
 use crate::model::AgentId;
+use crate::store::record::earlier_by_a_lifetime;
 use crate::store::{Candidate, Fence, ROTATION_GRACE, StoreError, TokenState, VerifiedPair};
 
 fn candidate(row: &PgRow) -> Result<Candidate, sqlx::Error> {
@@ -149,17 +150,24 @@ impl PgStore {
                 .await?
         };
         if promoted {
-            // Others promote at the same time: what one of them is removing already need not be waited for.
+            // Others promote at the same time: what one of them is removing already need not be waited for. Of the candidates,
+            // the one that was the agent's is never to be it again, and no write of one from long before is under way.
             sqlx::query(
                 "WITH expired AS (
                     SELECT agent_id, token_sha256 FROM openclaw_controller.retired_tokens
                      WHERE until <= clock_timestamp() FOR UPDATE SKIP LOCKED),
                  removed AS (
                     DELETE FROM openclaw_controller.retired_tokens t USING expired e
-                     WHERE (t.agent_id, t.token_sha256) = (e.agent_id, e.token_sha256))
+                     WHERE (t.agent_id, t.token_sha256) = (e.agent_id, e.token_sha256)),
+                 overtaken AS (
+                    DELETE FROM openclaw_controller.token_candidates
+                     WHERE agent_id = $1 AND hash <> $3 AND (hash = $2 OR created_at < $4))
                  DELETE FROM openclaw_controller.token_mismatches WHERE agent_id = $1",
             )
             .bind(agent.0)
+            .bind(expected_current)
+            .bind(&candidate.hash)
+            .bind(earlier_by_a_lifetime(candidate.created_at))
             .execute(&mut *tx)
             .await?;
         }

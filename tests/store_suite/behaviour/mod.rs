@@ -60,6 +60,7 @@ every_store!(
     an_agent_status_is_projected_where_it_differs,
     a_promotion_needs_the_hash_that_was_read,
     candidates_wait_until_they_are_dropped,
+    a_promotion_takes_the_candidates_away_that_it_overtakes,
     a_mismatch_is_noted_once_per_hash,
     a_promotion_answers_its_request_and_retires_the_token_before_it,
     a_token_that_was_not_valid_is_not_retired,

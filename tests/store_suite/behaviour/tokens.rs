@@ -62,6 +62,38 @@ pub(super) async fn candidates_wait_until_they_are_dropped(world: &impl World) {
     );
 }
 
+pub(super) async fn a_promotion_takes_the_candidates_away_that_it_overtakes(world: &impl World) {
+    small_fleet(world).await;
+    let (fence, store) = (fence(world).await, world.store());
+    let hashes = async || {
+        let state = store.token_state(WORKER).await.unwrap();
+        let hashes: Vec<_> = state.candidates.into_iter().map(|candidate| candidate.hash).collect();
+        hashes
+    };
+    let (one, two) = (candidate("one", 1000), candidate("two", 100));
+    for candidate in [&one, &two, &candidate("ancient", 5000), &candidate("recent", 101)] {
+        store.add_candidate(&fence, WORKER, candidate).await.unwrap();
+    }
+    let of_another = candidate("one", 1000);
+    store.add_candidate(&fence, AgentId(id(31)), &of_another).await.unwrap();
+    assert!(store.promote(&fence, WORKER, None, &one).await.unwrap());
+    assert_eq!(hashes().await, ["one", "recent", "two"]);
+    assert!(!store.promote(&fence, WORKER, None, &two).await.unwrap());
+    assert_eq!(hashes().await, ["one", "recent", "two"], "{NEVER}");
+    assert!(store.promote(&fence, WORKER, Some("one"), &two).await.unwrap());
+    assert_eq!(
+        hashes().await,
+        ["recent", "two"],
+        "what was replaced goes, and a late write of another may still arrive"
+    );
+    let three = candidate("three", 99);
+    store.add_candidate(&fence, WORKER, &three).await.unwrap();
+    assert!(store.promote(&fence, WORKER, Some("two"), &three).await.unwrap());
+    assert_eq!(hashes().await, ["recent", "three"], "however young it is");
+    let others = store.token_state(AgentId(id(31))).await.unwrap().candidates;
+    assert_eq!(others, [of_another], "nobody else's");
+}
+
 pub(super) async fn a_mismatch_is_noted_once_per_hash(world: &impl World) {
     small_fleet(world).await;
     let (fence, store) = (fence(world).await, world.store());
