@@ -21,6 +21,8 @@ mod edits;
 mod faults;
 #[path = "simulation/fleet.rs"]
 mod fleet;
+#[path = "simulation/interrupted.rs"]
+mod interrupted;
 #[path = "simulation/leads.rs"]
 mod leads;
 #[path = "simulation/leftovers.rs"]

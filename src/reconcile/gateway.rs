@@ -102,12 +102,7 @@ impl<S: Store, C: Connector> World<S, C> {
         *spec = self.ensure_leads(Arc::clone(spec)).await?;
         let spec = &**spec;
         let mut look = self.look(spec, &session).await?;
-        if !look.plan.creations.is_empty() {
-            let traces = self.known_traces(id).await?;
-            self.register(spec, &look.plan, &traces).await?;
-            self.create(spec, &session, &look.plan).await?;
-            look = self.look(spec, &session).await?;
-        }
+        let refused = self.create_all(spec, &session, &mut look).await?;
         if look.plan.patch.is_some() {
             if look.plan.effect() != Effect::Restart {
                 self.unpark(spec);
@@ -138,6 +133,9 @@ impl<S: Store, C: Connector> World<S, C> {
         }
         self.remove_all(spec, &session, &mut look, cx).await?;
         let unexplained = self.settle_traces(spec, &look.config).await?;
+        if let Some(refused) = refused {
+            return Err(refused);
+        }
         let plan = look.plan;
         Ok(GatewayOutcome {
             server_version: session.client.hello().server_version.clone(),
@@ -170,6 +168,30 @@ impl<S: Store, C: Connector> World<S, C> {
         })
     }
 
+    /// Carries out the creations of a plan, and looks at what there is then. Returns what became of those that failed: they
+    /// hold up nothing else.
+    async fn create_all(
+        &self,
+        spec: &GatewaySpec,
+        session: &Session,
+        look: &mut Look,
+    ) -> Result<Option<GatewayFailure>, GatewayFailure> {
+        if look.plan.creations.is_empty() {
+            return Ok(None);
+        }
+        let traces = self.known_traces(spec.id()).await?;
+        self.register(spec, &look.plan, &traces).await?;
+        let (made, refused) = self.create(spec, session, &look.plan).await?;
+        *look = self.look(spec, session).await?;
+        let lost = made.iter().find(|id| look.config.entry(id).is_none());
+        Ok(refused.or_else(|| {
+            lost.map(|id| {
+                let message = format!("the gateway was asked to make {id}, agreed, and does not have it");
+                GatewayFailure::NotKept(message)
+            })
+        }))
+    }
+
     /// Carries out the removals of a plan, and looks at what there is then. Agents get their files meanwhile.
     async fn remove_all(
         &self,
@@ -182,11 +204,22 @@ impl<S: Store, C: Connector> World<S, C> {
             return Ok(());
         }
         self.unpark(spec);
-        let removed = self.remove(spec, session, &look.config, &look.plan, cx).await;
+        let (removed, failure) = self.remove(spec, session, &look.config, &look.plan, cx).await;
         if self.sessions.get(spec.id()).is_some() {
             *look = self.look(spec, session).await?;
         }
-        removed
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        // Somebody makes it again as fast as it is removed: that must not become a race.
+        if let Some(id) = removed.iter().find(|id| look.config.entry(id).is_some()) {
+            let message = format!(
+                "gateway {} was asked to remove {id}, agreed, and still has it; something else may be writing its config",
+                spec.id()
+            );
+            return Err(GatewayFailure::NotKept(message));
+        }
+        Ok(())
     }
 
     /// The gateway's session; a new one if there is none that serves.

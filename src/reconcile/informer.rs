@@ -216,14 +216,15 @@ impl<S: Store, C: Connector> World<S, C> {
             self.enqueue_changes(&spec, old.as_deref(), source);
             replaced.extend(old);
         }
+        for old in replaced {
+            // Nobody else knows what was there before, so this comes before anything that can fail.
+            self.notice_vanished(&old);
+        }
         // Behind the queue's back: what changed need not wait for the count. If it fails, the next load counts again.
         if !changed.is_empty() {
             self.store.record_generations(&self.fence, &changed).await?;
         }
-        for old in replaced {
-            self.report_vanished(&old).await?;
-        }
-        Ok(())
+        self.tell_vanished().await
     }
 
     fn enqueue_changes(&self, new: &GatewaySpec, old: Option<&GatewaySpec>, source: Discovery) {
@@ -294,8 +295,8 @@ impl<S: Store, C: Connector> World<S, C> {
         now.token_hash != before.token_hash && now.token_hash.as_ref() != known
     }
 
-    /// Drops what is remembered of agents that are on no gateway any more, and says where they were left.
-    async fn report_vanished(&self, old: &GatewaySpec) -> Result<(), StoreError> {
+    /// Drops what is remembered of agents that are on no gateway any more, and remembers to say where they were left.
+    fn notice_vanished(&self, old: &GatewaySpec) {
         let mut events = Vec::new();
         for agent in &old.agents {
             let id = agent.row.id;
@@ -337,11 +338,19 @@ impl<S: Store, C: Connector> World<S, C> {
                 });
             }
         }
+        self.state().vanished.extend(events);
+    }
+
+    /// Says where agents were left. What cannot be written down is said after the next load.
+    async fn tell_vanished(&self) -> Result<(), StoreError> {
+        let events = self.state().vanished.clone();
         if events.is_empty() {
-            Ok(())
-        } else {
-            self.store.record_events(&self.fence, &events).await
+            return Ok(());
         }
+        self.store.record_events(&self.fence, &events).await?;
+        // Whoever loads does so alone: nothing was added meanwhile.
+        self.state().vanished.clear();
+        Ok(())
     }
 
     /// Drops a gateway whose row is gone.
@@ -356,9 +365,9 @@ impl<S: Store, C: Connector> World<S, C> {
             state.in_doubt.remove(&ObjectRef::Gateway(id));
         }
         if let Some(old) = self.cache.remove(id) {
-            self.report_vanished(&old).await?;
+            self.notice_vanished(&old);
         }
-        Ok(())
+        self.tell_vanished().await
     }
 }
 

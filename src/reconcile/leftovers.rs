@@ -152,7 +152,8 @@ impl<S: Store, C: Connector> World<S, C> {
         for leftover in &traces.leftovers {
             let there = config.entry(&leftover.id).is_some();
             // A row that has moved on since these were loaded explains nothing: another gateway's look has just said so.
-            let explaining = explained_by(spec, &leftover.id).filter(|agent| self.is_at_home(spec, agent));
+            let explaining = explained_by(spec, &leftover.id)
+                .filter(|agent| self.is_at_home(spec, agent) && !self.is_elsewhere(spec, agent));
             if let Some(agent) = explaining {
                 if there && agent.excluded != Some(Excluded::Deleting) {
                     adopted.push((agent.row.id, leftover.id.clone()));

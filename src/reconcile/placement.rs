@@ -40,15 +40,21 @@ impl<S: Store, C: Connector> World<S, C> {
         Ok(())
     }
 
-    /// The managed agents whose place, as far as the database knows, is not this gateway.
+    /// The managed agents that have no place, as far as the database knows. One that has another than this one has moved since
+    /// the look began, and is put in order before the next.
     fn unplaced<'a>(&'a self, spec: &'a GatewaySpec) -> impl Iterator<Item = &'a Arc<AgentSpec>> {
         spec.managed()
-            .filter(move |agent| !self.is_placed(spec, agent) && self.is_at_home(spec, agent))
+            .filter(move |agent| self.place_of(agent).is_none() && self.is_at_home(spec, agent))
     }
 
     fn is_placed(&self, spec: &GatewaySpec, agent: &AgentSpec) -> bool {
         let place = self.place_of(agent);
         place.is_some_and(|(gateway, id)| gateway == spec.id() && id == agent.gateway_agent_id)
+    }
+
+    /// Whether the database has the agent in another place: it has moved since the look began, or has yet to be put in order.
+    pub(super) fn is_elsewhere(&self, spec: &GatewaySpec, agent: &AgentSpec) -> bool {
+        self.place_of(agent).is_some() && !self.is_placed(spec, agent)
     }
 
     /// Where the database has an agent: on which gateway, and its id there.
@@ -86,7 +92,10 @@ impl<S: Store, C: Connector> World<S, C> {
         if agents.is_empty() {
             return Ok(());
         }
-        if agents.iter().any(|agent| !self.is_at_home(spec, agent)) {
+        if agents
+            .iter()
+            .any(|agent| !self.is_at_home(spec, agent) || self.is_elsewhere(spec, agent))
+        {
             return Err(GatewayFailure::Outdated);
         }
         let anew: Vec<_> = agents

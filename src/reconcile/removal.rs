@@ -67,28 +67,37 @@ impl<S: Store, C: Connector> World<S, C> {
         self.state().refused_removals.retain(|(of, _), _| *of != gateway);
     }
 
-    /// Has the gateway make the agents that it would not take back by a patch.
+    /// Has the gateway make the agents that it would not take back by a patch. Returns those that it says it has made, and how
+    /// the first of the others failed, unless the connection is gone.
     pub(super) async fn create(
         &self,
         spec: &GatewaySpec,
         session: &Session,
         plan: &GatewayPlan,
-    ) -> Result<(), GatewayFailure> {
+    ) -> Result<(Vec<GatewayAgentId>, Option<GatewayFailure>), GatewayFailure> {
+        let (mut made, mut failure) = (Vec::new(), None);
         for step in &plan.creations {
             tracing::info!(gateway = %spec.id(), agent = %step.id, why = step.why, "having the gateway make an agent");
             match session.client.agents_create(&step.id, &step.workspace).await {
-                Ok(id) if id == step.id => {}
+                Ok(id) if id == step.id => made.push(id),
                 Ok(id) => {
                     let message = format!("the gateway was asked to make {} and made {id}", step.id);
-                    return Err(GatewayFailure::NotKept(message));
+                    failure.get_or_insert(GatewayFailure::NotKept(message));
                 }
-                Err(error) => return Err(self.config_failure(spec, error)),
+                Err(error) => {
+                    let failed = self.config_failure(spec, error);
+                    if self.sessions.get(spec.id()).is_none() {
+                        return Err(failed);
+                    }
+                    failure.get_or_insert(failed);
+                }
             }
         }
-        Ok(())
+        Ok((made, failure))
     }
 
     /// Carries out the removals of a plan, one by one. One that is refused is remembered, and holds up none of the others.
+    /// Returns those that the gateway says are gone, and what else went wrong.
     pub(super) async fn remove(
         &self,
         spec: &GatewaySpec,
@@ -96,6 +105,20 @@ impl<S: Store, C: Connector> World<S, C> {
         config: &ObservedConfig,
         plan: &GatewayPlan,
         cx: &Context,
+    ) -> (Vec<GatewayAgentId>, Option<GatewayFailure>) {
+        let mut finished = Vec::new();
+        let removed = self.remove_each(spec, session, config, plan, cx, &mut finished).await;
+        (finished, removed.err())
+    }
+
+    async fn remove_each(
+        &self,
+        spec: &GatewaySpec,
+        session: &Session,
+        config: &ObservedConfig,
+        plan: &GatewayPlan,
+        cx: &Context,
+        finished: &mut Vec<GatewayAgentId>,
     ) -> Result<(), GatewayFailure> {
         let gateway = spec.id();
         let wanted: Vec<_> = plan
@@ -103,6 +126,10 @@ impl<S: Store, C: Connector> World<S, C> {
             .iter()
             .map(|step| (step.id.clone(), requested_by(spec, &step.id)))
             .collect();
+        // What was planned may be minutes old, and a workspace is not to be had back.
+        if wanted.iter().any(|(id, agent)| !self.is_to_go(gateway, id, *agent)) {
+            return Err(GatewayFailure::Outdated);
+        }
         self.metrics.drift_detected(DriftKind::Leftover, wanted.len() as u64);
         let _changing = self.changing_traces(vec![gateway], Some(gateway));
         let begun = self
@@ -110,8 +137,13 @@ impl<S: Store, C: Connector> World<S, C> {
             .begin_removal(&self.fence, gateway, &wanted)
             .await
             .map_err(GatewayFailure::Store)?;
-        let (mut finished, mut failure) = (Vec::new(), None);
-        for id in begun {
+        // The rows have changed, and what was loaded has not yet.
+        let mut failure = (begun.len() < wanted.len()).then_some(GatewayFailure::Outdated);
+        for (id, agent) in wanted.into_iter().filter(|(id, _)| begun.contains(id)) {
+            if !self.is_to_go(gateway, &id, agent) {
+                failure = Some(GatewayFailure::Outdated);
+                break;
+            }
             tracing::info!(%gateway, agent = %id, "removing an agent");
             let answer = tokio::select! {
                 answer = session.client.agents_delete(&id) => answer,
@@ -142,11 +174,20 @@ impl<S: Store, C: Connector> World<S, C> {
         if !finished.is_empty() {
             self.metrics.drift_corrected(DriftKind::Leftover, finished.len() as u64);
             self.store
-                .finish_removal(&self.fence, gateway, &finished)
+                .finish_removal(&self.fence, gateway, finished)
                 .await
                 .map_err(GatewayFailure::Store)?;
         }
         failure.map_or(Ok(()), Err)
+    }
+
+    /// Whether the rows, as they were last loaded, still want an agent to go: because `agent`'s row asks for it, or because no
+    /// row explains it.
+    fn is_to_go(&self, gateway: GatewayId, id: &GatewayAgentId, agent: Option<AgentId>) -> bool {
+        self.cache.gateway(gateway).is_some_and(|spec| match agent {
+            Some(_) => requested_by(&spec, id).is_some(),
+            None => explained_by(&spec, id).is_none(),
+        })
     }
 
     /// One look at an agent whose removal was requested: the gateway's reconciler removes it, here it is told how far that is.

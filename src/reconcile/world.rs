@@ -13,7 +13,7 @@ use super::rotation::TokenPolicy;
 use super::session::Sessions;
 use super::slots::WakeSlots;
 use super::sync::Syncs;
-use crate::model::{AgentId, EnsureLeads, GatewayAgentId, GatewayId, ObjectRef, Traces};
+use crate::model::{AgentId, EnsureLeads, Event, GatewayAgentId, GatewayId, ObjectRef, Traces};
 use crate::render::TemplateSet;
 use crate::runtime::{FleetMetrics, WorkQueue};
 use crate::store::{Fence, GatewayStatusWrite};
@@ -101,6 +101,8 @@ pub(super) struct State {
     /// Counts the occasions (resyncs, new connections) from which on files that a gateway never lists have to be read again:
     /// nothing else would tell that somebody changed one.
     pub(super) looks: u64,
+    /// What is still to be told of agents that were found to have no row any more.
+    pub(super) vanished: Vec<Event>,
     /// Agents that wait for their gateway.
     pub(super) parked: HashSet<AgentId>,
     /// What is known of agents of a gateway beyond its rows; absent if the database has to be asked.

@@ -48,7 +48,7 @@ pub(crate) fn is_there(world: &World, id: &GatewayAgentId) -> bool {
 }
 
 /// Waits until `Deleted` says so.
-async fn deleted(world: &World, agent: AgentId, status: ConditionStatus, reason: &str, within: Duration) {
+pub(crate) async fn deleted(world: &World, agent: AgentId, status: ConditionStatus, reason: &str, within: Duration) {
     until(&format!("Deleted={status} {reason}"), within, || {
         condition(world, agent, ConditionType::Deleted)
             .filter(|found| found.status == status && found.reason == reason)
