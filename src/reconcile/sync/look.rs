@@ -58,7 +58,7 @@ impl Look {
                 !(error.is_transient() || session_lost(error) || error.class() == ErrorClass::NotFound)
             }
             AgentFailure::NotKept(_) | AgentFailure::Token(_) => true,
-            AgentFailure::Store(_) | AgentFailure::TokenRace => false,
+            AgentFailure::Store(_) | AgentFailure::TokenRace | AgentFailure::Departed => false,
         };
         Self::Failed {
             message: failure.to_string(),
