@@ -15,6 +15,10 @@ pub const MAX_WAKES: i32 = 3;
 /// How long a change waits for its wake where another program wakes agents too: it is to be first.
 pub const SECOND_WRITER_PAUSE: Duration = Duration::from_secs(10);
 
+/// A wake of another program may seem to be this much older than the change that it tells of: it is dated by that program's
+/// clock, and the change is seen only once it is committed.
+const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(1);
+
 /// All that the decision depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct WakeInput<'a> {
@@ -32,6 +36,8 @@ pub struct WakeInput<'a> {
     pub now: DateTime<Utc>,
     /// Until when another program may still wake the agent for what has changed.
     pub hold_until: Option<DateTime<Utc>>,
+    /// When the change was first seen, if the agent was seen without it before.
+    pub changed_at: Option<DateTime<Utc>>,
 }
 
 /// What to do about an agent's wakes.
@@ -76,8 +82,12 @@ pub fn decide_wake(input: &WakeInput<'_>) -> WakeDecision {
     }
     let foreign = input.state.foreign_wake();
     if changed || request.is_some() {
-        // A wake before the request does not answer it.
-        if let Some(sent) = foreign.filter(|sent| request.is_none_or(|request| *sent >= request)) {
+        // A wake before the request does not answer it, nor does one from long before the change tell of it.
+        let since = input.changed_at.filter(|_| changed).map(|seen| seen - CLOCK_SKEW);
+        let tells = |sent: &DateTime<Utc>| {
+            request.is_none_or(|request| *sent >= request) && since.is_none_or(|since| *sent >= since)
+        };
+        if let Some(sent) = foreign.filter(tells) {
             let asked = request.or(record.asked);
             return WakeDecision::Adopt(record.settled(input.digest, asked, Some(sent)));
         }

@@ -75,8 +75,13 @@ impl<S: Store, C: Connector> AgentReconciler<S, C> {
         if let Some(excluded) = agent.excluded {
             tell(order, Look::Excluded(excluded));
             world.metrics.convergence.forget(ObjectRef::Agent(*key));
-            world.report_agent(&agent, excluded_report(excluded)).await?;
-            return Ok(Action::Done);
+            let mut report = excluded_report(excluded);
+            let again = match excluded {
+                Excluded::BoardPaused => world.follow_wake(&gateway, &agent, &mut report).await?,
+                _ => None,
+            };
+            world.report_agent(&agent, report).await?;
+            return Ok(again.map_or(Action::Done, Action::RequeueAfter));
         }
         // Parked before the look, so that a gateway that becomes ready in between finds it.
         world.state().parked.insert(*key);
@@ -136,6 +141,8 @@ pub(super) enum AgentFailure {
     TokenRace,
     /// A hash could not be computed.
     Token(String),
+    /// The agent has left its place meanwhile.
+    Departed,
 }
 
 impl fmt::Display for AgentFailure {
@@ -151,6 +158,7 @@ impl fmt::Display for AgentFailure {
             Self::Store(error) => error.fmt(f),
             Self::TokenRace => f.write_str("another program changed the agent's token hash meanwhile"),
             Self::Token(message) => f.write_str(message),
+            Self::Departed => f.write_str("the agent has left its place meanwhile"),
         }
     }
 }
@@ -228,7 +236,9 @@ impl<S: Store, C: Connector> World<S, C> {
             files.extend(written);
             self.metrics.drift_corrected(DriftKind::File, plan.files.len() as u64);
         }
-        let settled = self.settled(agent, session, &token, &plan, &mut files).await;
+        let settled = self
+            .settled(agent, session, &token, &plan, &mut files, memory.departures)
+            .await;
         if !settled.inspect_err(|_| self.not_promoted(&token))? {
             token.not_written();
         }
@@ -237,18 +247,35 @@ impl<S: Store, C: Connector> World<S, C> {
             self.store
                 .record_first_provisioned(&self.fence, &[placement], self.now())
                 .await?;
-            self.state().agents.entry(id).or_default().provisioned = Some(gateway.id());
+            let mut state = self.state();
+            let known = state.agents.entry(id).or_default();
+            if known.departures == memory.departures {
+                known.provisioned = Some(gateway.id());
+            }
         }
         let report = self.agent_report(agent, session, &rendered, &plan, &token, withheld);
         {
+            let departures = memory.departures;
             let mut state = self.state();
             let memory = state.agents.entry(id).or_default();
+            if memory.departures != departures {
+                return Err(AgentFailure::Departed);
+            }
             // Without a token it is not known what was a token in them.
             memory.files = if token.token.is_some() { files } else { BTreeMap::new() };
             memory.files_token.clone_from(&token.token);
             memory.unlisted_read = Some(looks);
         }
         Ok((report, token.requeue))
+    }
+
+    /// Whether the rows as they were last loaded still have the agent where it was looked at, and managed as it was then.
+    pub(super) fn is_as_looked_at(&self, gateway: &GatewaySpec, agent: &AgentSpec) -> bool {
+        self.cache.agent(agent.row.id).is_some_and(|(home, now)| {
+            home.id() == gateway.id()
+                && now.gateway_agent_id == agent.gateway_agent_id
+                && now.excluded == agent.excluded
+        })
     }
 
     /// Has the agent looked at again once its gateway's config was.
@@ -375,6 +402,9 @@ impl<S: Store, C: Connector> World<S, C> {
     ) -> Result<Action, ReconcileError> {
         let id = agent.row.id;
         self.state().agents.entry(id).or_default().files.clear();
+        if !self.is_as_looked_at(gateway, agent) {
+            return Ok(Action::Done);
+        }
         let mut report = AgentReport::default();
         let (reason, message, at_least) = match failure {
             AgentFailure::Gateway(error) if session_lost(&error) => {
@@ -401,6 +431,8 @@ impl<S: Store, C: Connector> World<S, C> {
                 return Err(ReconcileError::new(message));
             }
             AgentFailure::Token(message) => ("HashFailed", message, None),
+            // Whatever it has become since is looked at by itself.
+            AgentFailure::Departed => return Ok(Action::Done),
         };
         report.set(ConditionType::Paused, ConditionStatus::False, "NotPaused", NOT_PAUSED);
         report.set(
@@ -409,6 +441,7 @@ impl<S: Store, C: Connector> World<S, C> {
             reason,
             message.clone(),
         );
+        self.follow_wake(gateway, agent, &mut report).await?;
         self.report_agent(agent, report).await?;
         let error = ReconcileError::new(format!("agent {id}: {message}"));
         Err(match at_least {

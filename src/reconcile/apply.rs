@@ -71,7 +71,7 @@ impl<S: Store, C: Connector> World<S, C> {
     }
 
     /// After the writes: reads the token file back if it was written, and makes a new token the agent's. `false` if there is a
-    /// new token that no file holds yet.
+    /// new token that no file holds yet. `departures` is what the agent's memory counted when the look began.
     pub(super) async fn settled(
         &self,
         agent: &AgentSpec,
@@ -79,6 +79,7 @@ impl<S: Store, C: Connector> World<S, C> {
         token: &TokenUse,
         plan: &AgentPlan,
         files: &mut BTreeMap<FileName, RememberedFile>,
+        departures: u64,
     ) -> Result<bool, AgentFailure> {
         let id = agent.row.id;
         let file = session.dialect.token_file();
@@ -118,6 +119,9 @@ impl<S: Store, C: Connector> World<S, C> {
         if let Some(hash) = hash {
             let mut state = self.state();
             let memory = state.agents.entry(id).or_default();
+            if memory.departures != departures {
+                return Err(AgentFailure::Departed);
+            }
             memory.token = Some(KnownToken {
                 token: secret.clone(),
                 hash,

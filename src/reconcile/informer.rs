@@ -277,6 +277,14 @@ impl<S: Store, C: Connector> World<S, C> {
             // What was removed has no token.
             return now.token_hash.is_some() && now.token_hash != before.token_hash;
         }
+        if new.excluded.is_some_and(|excluded| excluded != Excluded::BoardPaused) {
+            return false;
+        }
+        let state = self.state();
+        let memory = state.agents.get(&now.id);
+        if now.last_seen_at != before.last_seen_at && awaits_check_in(memory, new) {
+            return true;
+        }
         if new.excluded.is_some() {
             return false;
         }
@@ -284,11 +292,6 @@ impl<S: Store, C: Connector> World<S, C> {
             return true;
         }
         if new.role.is_lead() && now.gateway_id != before.gateway_id && now.gateway_id != new.home {
-            return true;
-        }
-        let state = self.state();
-        let memory = state.agents.get(&now.id);
-        if now.last_seen_at != before.last_seen_at && awaits_check_in(memory, new) {
             return true;
         }
         let known = memory.and_then(|memory| memory.token.as_ref()).map(|known| &known.hash);

@@ -109,6 +109,8 @@ pub(super) struct AgentMemory {
     pub(super) wake: WakeMemory,
     /// Its removal is known to be complete.
     pub(super) removed: bool,
+    /// Counts how often it has left a place: what a look that began before found there says nothing of the next.
+    pub(super) departures: u64,
 }
 
 impl AgentMemory {
@@ -120,6 +122,7 @@ impl AgentMemory {
             conditions: old.conditions,
             columns: old.columns,
             placed: KnownPlace::Nowhere,
+            departures: old.departures + 1,
             ..Self::default()
         };
     }

@@ -36,6 +36,8 @@ pub(super) struct WakeMemory {
     known: Option<(GatewayId, Option<WakeRecord>)>,
     /// The digest for which a wake is wanted, and since when.
     wanted: Option<(String, DateTime<Utc>)>,
+    /// Whether the agent was seen as its record says since this tenure began: what is different later has changed since.
+    seen_unchanged: bool,
     /// Why the wake of this counter could not be sent.
     failure: Option<(i64, String)>,
 }
@@ -57,6 +59,10 @@ impl<S: Store, C: Connector> World<S, C> {
         session: &Session,
         mut report: AgentReport,
     ) -> Result<Option<Duration>, ReconcileError> {
+        if !self.is_as_looked_at(gateway, agent) {
+            // Whatever has become of it is looked at by itself.
+            return Ok(None);
+        }
         if self.only.is_some() {
             // Wakes are the business of a controller that stays: what is known of them goes on being shown.
             let shown = agent.record.conditions.get(ConditionType::CheckedIn).is_some();
@@ -68,9 +74,14 @@ impl<S: Store, C: Connector> World<S, C> {
             return Ok(None);
         }
         let withheld = self.settings.withhold_existing_files && self.existed_before_us(gateway, agent);
-        if !self.settings.wake || withheld || report.obstacle().is_some() {
+        if !self.settings.wake || withheld {
             self.report_agent(agent, report).await?;
             return Ok(None);
+        }
+        if report.obstacle().is_some() {
+            let again = self.follow_wake(gateway, agent, &mut report).await?;
+            self.report_agent(agent, report).await?;
+            return Ok(again);
         }
         let step = match self.next_step(gateway, agent).await {
             Ok(step) => step,
@@ -92,6 +103,9 @@ impl<S: Store, C: Connector> World<S, C> {
         let mut before = report.clone();
         before.findings.push(pending("it is about to be woken".to_owned()));
         self.report_agent(agent, before).await?;
+        if !self.is_as_looked_at(gateway, agent) {
+            return Ok(None);
+        }
         let (finding, online, requeue) = self
             .wake(gateway, agent, session, &state, &wake)
             .await
@@ -102,6 +116,98 @@ impl<S: Store, C: Connector> World<S, C> {
         Ok(Some(requeue))
     }
 
+    /// Follows a wake that is outstanding while something keeps the agent from being woken: a check-in is taken and a deadline
+    /// ends all the same. Whoever misses it is shown as offline, and woken again once nothing is in the way. Returns when to look
+    /// again.
+    pub(super) async fn follow_wake(
+        &self,
+        gateway: &GatewaySpec,
+        agent: &AgentSpec,
+        report: &mut AgentReport,
+    ) -> Result<Option<Duration>, ReconcileError> {
+        if !self.settings.wake || self.only.is_some() {
+            return Ok(None);
+        }
+        let followed = self.outstanding(gateway, agent).await;
+        let (finding, again) = followed
+            .inspect_err(|_| self.doubt_wake(gateway, agent))
+            .map_err(ReconcileError::from_error)?;
+        report.findings.extend(finding);
+        Ok(again)
+    }
+
+    async fn outstanding(
+        &self,
+        gateway: &GatewaySpec,
+        agent: &AgentSpec,
+    ) -> Result<(Option<Finding>, Option<Duration>), StoreError> {
+        let id = agent.row.id;
+        if self
+            .known_wake(gateway, agent)
+            .is_some_and(|record| !record.awaits_check_in())
+        {
+            return Ok((None, None));
+        }
+        let Some(state) = self.store.wake_state(id).await? else {
+            return Ok((None, None));
+        };
+        self.know_wake(gateway, agent, &state.record);
+        let Some(digest) = state
+            .record
+            .woken_for
+            .as_deref()
+            .filter(|_| state.record.awaits_check_in())
+        else {
+            return Ok((None, None));
+        };
+        let now = self.now();
+        // Whatever else is wanted waits.
+        let decision = decide_wake(&WakeInput {
+            state: &state,
+            digest,
+            requested: state.record.asked,
+            ours: true,
+            begun_elsewhere: false,
+            now,
+            hold_until: None,
+            changed_at: None,
+        });
+        let mut again = None;
+        let record = match decision {
+            WakeDecision::CheckedIn => {
+                let record = state.record.checked_in();
+                self.store.end_wake(&self.fence, id, &record, "online").await?;
+                record
+            }
+            WakeDecision::GiveUp => {
+                let record = state.record.given_up();
+                self.store.end_wake(&self.fence, id, &record, "offline").await?;
+                self.metrics.check_in_missed();
+                record
+            }
+            WakeDecision::Adopt(record) => {
+                self.store.set_wake_baseline(&self.fence, id, &record).await?;
+                record
+            }
+            WakeDecision::Begin(_) => {
+                // Our record keeps the deadline, and with it that the next wake is due.
+                self.store.end_wake(&self.fence, id, &state.record, "offline").await?;
+                let finding = pending(format!(
+                    "it did not check in after wake {} of {MAX_WAKES}; it is woken again once nothing else is in the way",
+                    state.record.attempts
+                ));
+                return Ok((Some(finding), None));
+            }
+            WakeDecision::Wait { until } => {
+                again = Some((until - now).to_std().unwrap_or_default());
+                state.record
+            }
+            WakeDecision::Nothing | WakeDecision::Baseline(_) | WakeDecision::Postpone { .. } => state.record,
+        };
+        self.know_wake(gateway, agent, &record);
+        Ok((Some(self.wake_finding(agent, &record)), again))
+    }
+
     /// Decides, and records what needs no wake.
     async fn next_step(&self, gateway: &GatewaySpec, agent: &AgentSpec) -> Result<Step, StoreError> {
         let id = agent.row.id;
@@ -109,13 +215,17 @@ impl<S: Store, C: Connector> World<S, C> {
         if let Some(record) = self.known_wake(gateway, agent)
             && !concerns(&record, agent)
         {
+            self.saw_unchanged(agent, &record);
             return Ok(Step::Done(Some(self.wake_finding(agent, &record)), None));
         }
         let Some(state) = self.store.wake_state(id).await? else {
             return Ok(Step::Done(None, None));
         };
         self.know_wake(gateway, agent, &state.record);
+        self.saw_unchanged(agent, &state.record);
         let now = self.now();
+        let pause = TimeDelta::from_std(SECOND_WRITER_PAUSE).unwrap_or_default();
+        let (since, is_new) = self.wanted_since(agent, now);
         let decision = decide_wake(&WakeInput {
             state: &state,
             digest: &agent.own_digest,
@@ -123,7 +233,8 @@ impl<S: Store, C: Connector> World<S, C> {
             ours,
             begun_elsewhere: self.settings.second_writer && is_phase(&agent.row.status),
             now,
-            hold_until: self.settings.second_writer.then(|| self.hold_until(agent, now)),
+            hold_until: self.settings.second_writer.then_some(since + pause),
+            changed_at: is_new.then_some(since),
         });
         let in_time = |until: DateTime<Utc>| Some((until - now).to_std().unwrap_or_default());
         let (record, requeue) = match decision {
@@ -162,6 +273,7 @@ impl<S: Store, C: Connector> World<S, C> {
             }
         };
         self.know_wake(gateway, agent, &record);
+        self.saw_unchanged(agent, &record);
         Ok(Step::Done(Some(self.wake_finding(agent, &record)), requeue))
     }
 
@@ -208,18 +320,26 @@ impl<S: Store, C: Connector> World<S, C> {
         Ok((self.wake_finding(agent, &record), sent.is_ok(), requeue))
     }
 
-    /// Until when another program may still wake the agent for what has changed.
-    fn hold_until(&self, agent: &AgentSpec, now: DateTime<Utc>) -> DateTime<Utc> {
+    /// Since when the agent's row has been seen as it is, and whether it was seen otherwise before.
+    fn wanted_since(&self, agent: &AgentSpec, now: DateTime<Utc>) -> (DateTime<Utc>, bool) {
         let mut state = self.state();
-        let wanted = &mut state.agents.entry(agent.row.id).or_default().wake.wanted;
-        let since = match wanted {
+        let memory = &mut state.agents.entry(agent.row.id).or_default().wake;
+        let since = match &memory.wanted {
             Some((digest, since)) if *digest == agent.own_digest => *since,
             _ => {
-                *wanted = Some((agent.own_digest.clone(), now));
+                memory.wanted = Some((agent.own_digest.clone(), now));
                 now
             }
         };
-        since + TimeDelta::from_std(SECOND_WRITER_PAUSE).unwrap_or_default()
+        (since, memory.seen_unchanged)
+    }
+
+    /// Notes that the agent's row is as this record says, if it is.
+    fn saw_unchanged(&self, agent: &AgentSpec, record: &WakeRecord) {
+        if record.woken_for.as_ref() == Some(&agent.own_digest) {
+            let mut state = self.state();
+            state.agents.entry(agent.row.id).or_default().wake.seen_unchanged = true;
+        }
     }
 
     /// Our record, if it is known without asking the database.

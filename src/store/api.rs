@@ -207,7 +207,7 @@ pub trait Store: SyncStore {
 
     /// Records a wake that is about to be sent, in our record and in the row (`last_wake_sent_at`, `checkin_deadline_at`,
     /// `wake_attempts`) at once, if neither the counter nor the row's `last_wake_sent_at` is another than was `read`. `false`
-    /// if one of them is, or the row is gone: nothing was written.
+    /// if one of them is, the agent's removal was requested, or the row is gone: nothing was written.
     ///
     /// # Errors
     /// [`StoreError::LockTimeout`] if another program holds the row; nothing was written then either.

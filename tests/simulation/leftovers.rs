@@ -12,7 +12,7 @@ use crate::fleet::{Replica, World};
 use crate::removal::{is_there, name, world};
 use crate::runner::simulate;
 use crate::steady::{BOUND, converge, rest};
-use crate::wakes::until;
+use crate::wakes::{self, until};
 
 /// What the gateway's condition `Leftovers` says, if it holds.
 fn told(world: &World) -> Option<String> {
@@ -219,4 +219,35 @@ fn a_row_that_comes_back_has_its_agent_again() {
         assert!(is_there(&world, &id));
         replica.stop().await;
     });
+}
+
+#[test]
+fn a_look_that_began_before_an_agent_moved_wakes_nobody_and_is_forgotten() {
+    for dialect in SimDialect::ALL {
+        simulate(async {
+            let mut world = wakes::world(dialect);
+            world.add_gateway(dialect);
+            let (old, new) = (world.places[0].id, world.places[1].id);
+            let board = world.add_board(Some(old));
+            let agent = world.add_agent(old, Some(board), false);
+            wakes::all_check_in(&world);
+            let slow = Duration::from_secs(10);
+            world.places[0].gateway.faults().latency("agents.files.get", slow);
+            let replica = world.start(1);
+            let id = name(&world, agent);
+            until("it is looked at", BOUND, || is_there(&world, &id).then_some(())).await;
+            sleep(slow / 2).await;
+            world.store.edit_board(board, |board| board.gateway_id = Some(new));
+            // Before a resync would find what is missing.
+            converge(&world, 8 * slow).await;
+            until("it is woken where it is", slow, || {
+                let messages = world.places[1].gateway.messages().len();
+                (messages == 1).then_some(())
+            })
+            .await;
+            converge(&world, Duration::ZERO).await;
+            assert!(world.places[0].gateway.messages().is_empty(), "it had moved");
+            replica.stop().await;
+        });
+    }
 }

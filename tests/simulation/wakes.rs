@@ -367,6 +367,85 @@ fn a_paused_agent_and_one_whose_files_cannot_be_written_are_not_woken() {
     });
 }
 
+#[test]
+fn an_outstanding_wake_is_followed_whatever_else_is_wrong() {
+    for (paused, checks_in) in [(true, true), (true, false), (false, true), (false, false)] {
+        simulate(async {
+            let mut world = world(SimDialect::V2026_9_6);
+            let gateway = world.places[0].id;
+            let board = world.add_board(Some(gateway));
+            let agent = world.add_agent(gateway, Some(board), false);
+            let replica = world.start(1);
+            woken(&world, agent, 1, BOUND).await;
+            let sent = Instant::now();
+            sleep(Duration::from_secs(2)).await;
+            if paused {
+                world.store.edit_board(board, |board| board.paused = true);
+            } else {
+                let bad = Some("{{ no_such_variable }}".into());
+                world.store.edit_agent(agent, |row| row.soul_template = bad);
+            }
+            sleep(SOON).await;
+            if checks_in {
+                world.store.check_in(agent, world.store.now().naive_utc());
+                checked_in(&world, agent, True, "CheckedIn", SOON).await;
+            } else {
+                until("it is offline", DEADLINE, || {
+                    (world.store.agent(agent).unwrap().status == "offline").then_some(())
+                })
+                .await;
+                let missed = sent.elapsed();
+                assert!(
+                    missed + Duration::from_secs(1) >= DEADLINE && missed < DEADLINE + SOON,
+                    "{missed:?}"
+                );
+                let pending = condition(&world, agent, ConditionType::CheckedIn).unwrap();
+                assert_eq!(
+                    (pending.status, pending.reason.as_str()),
+                    (ConditionStatus::Unknown, "WakePending")
+                );
+            }
+            assert_eq!(world.store.wake_columns(agent).checkin_deadline_at, None);
+            silence_after(&world, SOON).await;
+            assert_eq!(keys(&world, agent).len(), 1, "nobody is woken meanwhile");
+            all_check_in(&world);
+            world.store.edit_agent(agent, |row| row.soul_template = None);
+            world.store.edit_board(board, |board| board.paused = false);
+            if !checks_in {
+                woken(&world, agent, 2, BOUND).await;
+            }
+            checked_in(&world, agent, True, "CheckedIn", BOUND).await;
+            settled(&world, &replica).await;
+            assert_eq!(world.store.agent(agent).unwrap().status, "online");
+            assert_eq!(keys(&world, agent).len(), if checks_in { 1 } else { 2 });
+            replica.stop().await;
+        });
+    }
+}
+
+#[test]
+fn another_programs_wake_from_long_before_an_edit_does_not_swallow_its_wake() {
+    simulate(async {
+        let mut world = world(SimDialect::V2026_9_6);
+        world.second_writer = true;
+        let gateway = world.places[0].id;
+        let board = world.add_board(Some(gateway));
+        let agent = world.add_existing_worker(0, board);
+        let replica = world.start(1);
+        settled(&world, &replica).await;
+        let now = world.store.now();
+        world
+            .store
+            .edit_wake_columns(agent, |columns| columns.last_wake_sent_at = Some(now));
+        sleep(Duration::from_hours(5)).await;
+        world
+            .store
+            .edit_agent(agent, |row| row.soul_template = Some("By hand.".into()));
+        woken(&world, agent, 1, Duration::from_secs(16)).await;
+        replica.stop().await;
+    });
+}
+
 async fn silence_after(world: &World, settle: Duration) {
     sleep(settle).await;
     silence(world).await;

@@ -46,6 +46,7 @@ struct Case {
     begun_elsewhere: bool,
     now: i64,
     hold: Option<i64>,
+    changed_at: Option<i64>,
 }
 
 impl Case {
@@ -61,6 +62,7 @@ impl Case {
             begun_elsewhere: false,
             now: 110,
             hold: None,
+            changed_at: None,
         }
     }
 
@@ -78,6 +80,7 @@ impl Case {
             begun_elsewhere: self.begun_elsewhere,
             now: at(self.now),
             hold_until: self.hold.map(at),
+            changed_at: self.changed_at.map(at),
         })
     }
 }
@@ -233,6 +236,17 @@ fn another_programs_wake_counts_for_what_had_changed_before_it() {
         wake(1, false, "b", None)
     );
     assert_eq!(case!(settled(), digest: "b", woken: None), wake(1, false, "b", None));
+}
+
+#[test]
+fn another_programs_wake_from_long_before_a_change_does_not_tell_of_it() {
+    for record in [settled(), outstanding(1), given_up()] {
+        let of = |changed_at: i64| case!(record.clone(), digest: "b", woken: Some(105), changed_at: Some(changed_at), now: 500);
+        let adopted = WakeDecision::Adopt(record.settled("b", None, Some(at(105))));
+        assert_eq!(of(100), adopted);
+        assert_eq!(of(165), adopted, "the clocks may differ");
+        assert_eq!(of(166), wake(1, false, "b", None));
+    }
 }
 
 #[test]

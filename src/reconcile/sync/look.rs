@@ -60,7 +60,7 @@ impl Look {
                 !(error.is_transient() || session_lost(error) || error.class() == ErrorClass::NotFound)
             }
             AgentFailure::NotKept(_) | AgentFailure::Token(_) => true,
-            AgentFailure::Store(_) | AgentFailure::TokenRace => false,
+            AgentFailure::Store(_) | AgentFailure::TokenRace | AgentFailure::Departed => false,
         };
         let silent = matches!(failure, AgentFailure::Gateway(error)
             if session_lost(error) || error.class() == ErrorClass::Timeout);

@@ -49,7 +49,11 @@ impl MemoryStore {
         begun: &WakeRecord,
     ) -> Result<bool, StoreError> {
         self.write("begin_wake", fence, |state| {
-            if !state.agents.contains_key(&agent) {
+            if state
+                .agents
+                .get(&agent)
+                .is_none_or(|row| row.delete_requested_at.is_some())
+            {
                 return (false, false);
             }
             let columns = state.wake_columns.entry(agent).or_default();

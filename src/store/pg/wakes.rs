@@ -62,12 +62,12 @@ const ROW_DIFFERS: &str = "
         SELECT FROM agents WHERE id = $1 AND last_wake_sent_at = $2
            AND (checkin_deadline_at IS NOT NULL OR wake_attempts <> $3 OR status IS DISTINCT FROM $4))";
 
-/// Whether both the record and the row are still those that were read. `$1` the agent, `$2` the counter, `$3` the row's last
+/// Whether both the record and the row are still those that were read, and the agent is to stay. `$1` the agent, `$2` the counter, `$3` the row's last
 /// wake.
 const AS_READ: &str = "
     SELECT EXISTS (
         SELECT FROM agents a LEFT JOIN openclaw_controller.agent_records r ON r.agent_id = a.id
-         WHERE a.id = $1 AND coalesce(r.wake_counter, 0) = $2
+         WHERE a.id = $1 AND a.delete_requested_at IS NULL AND coalesce(r.wake_counter, 0) = $2
            AND CASE WHEN a.last_wake_sent_at IS NOT NULL
                     THEN least(greatest(a.last_wake_sent_at, '0001-01-01'), '9999-12-31') END IS NOT DISTINCT FROM $3)";
 
@@ -131,7 +131,7 @@ impl PgStore {
         // The row first: it is the one that may be held by somebody for long, and it decides.
         let row = sqlx::query(
             "UPDATE agents SET last_wake_sent_at = $3, checkin_deadline_at = $4, wake_attempts = $5
-              WHERE id = $1
+              WHERE id = $1 AND delete_requested_at IS NULL
                 AND CASE WHEN last_wake_sent_at IS NOT NULL
                          THEN least(greatest(last_wake_sent_at, '0001-01-01'), '9999-12-31') END
                     IS NOT DISTINCT FROM $2",

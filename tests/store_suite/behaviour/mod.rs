@@ -73,6 +73,7 @@ every_store!(
     a_lease_changes_hands_with_a_growing_term,
     a_hint_comes_for_a_changed_spec_only,
     a_wake_is_recorded_once_for_what_was_read,
+    an_agent_that_is_to_go_is_not_woken,
     the_end_of_a_wake_is_shown_in_the_row_if_the_wake_is_ours,
     a_baseline_is_recorded_without_a_word_in_the_row,
     a_forgotten_placement_keeps_the_wakes_counter_only,

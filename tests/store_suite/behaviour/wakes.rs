@@ -69,6 +69,22 @@ pub(super) async fn a_wake_is_recorded_once_for_what_was_read(world: &impl World
     assert_eq!(after.record, state.record);
 }
 
+pub(super) async fn an_agent_that_is_to_go_is_not_woken(world: &impl World) {
+    small_fleet(world).await;
+    let (fence, store) = (fence(world).await, world.store());
+    let read = store.wake_state(WORKER).await.unwrap().unwrap();
+    let begun = read.record.begun(&wake(1), ago(50), ago(20));
+    let mut row = world.agent_row(WORKER).await;
+    row.delete_requested_at = Some(at(5));
+    world.put_agent(&row).await;
+    let mark = world.mark().await;
+    assert!(!store.begin_wake(&fence, WORKER, &read, &begun).await.unwrap());
+    assert_eq!(world.mark().await, mark, "{NEVER}");
+    row.delete_requested_at = None;
+    world.put_agent(&row).await;
+    assert!(store.begin_wake(&fence, WORKER, &read, &begun).await.unwrap());
+}
+
 pub(super) async fn the_end_of_a_wake_is_shown_in_the_row_if_the_wake_is_ours(world: &impl World) {
     small_fleet(world).await;
     let (fence, store) = (fence(world).await, world.store());
