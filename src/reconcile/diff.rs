@@ -163,7 +163,7 @@ pub async fn diff<S: Store, C: Connector>(
                 reason: LeftoverReason::RowDeleted,
             }),
     );
-    goal.gateway.removals = removal::removals(&spec, &traces, settings.prune, |_| Refused::No);
+    goal.gateway.removals = removal::removals(&spec, &[], &traces, settings.prune, |_| Refused::No);
     goal.gateway.removed = traces.removed.into_keys().collect();
     diff.config = plan_gateway(&goal.gateway, &config, &session.dialect);
     for agent in spec.managed().filter(|agent| !to_come.contains(&agent.row.id)) {

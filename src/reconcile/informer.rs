@@ -209,10 +209,14 @@ impl<S: Store, C: Connector> World<S, C> {
             .map(|spec| spec.wanting_leads(self.settings.ensure_leads))
             .collect();
         let changed: Vec<_> = specs.iter_mut().flat_map(count_changes).collect();
-        let mut replaced = Vec::new();
+        let (mut loaded, mut replaced) = (Vec::new(), Vec::new());
         for spec in specs {
             let spec = Arc::new(spec);
             let old = self.cache.insert(Arc::clone(&spec));
+            loaded.push((spec, old));
+        }
+        // After all of them: who looks at one gateway may have to know whether there is another.
+        for (spec, old) in loaded {
             self.enqueue_changes(&spec, old.as_deref(), source);
             replaced.extend(old);
         }

@@ -94,6 +94,11 @@ impl<S: Store, C: Connector> World<S, C> {
     fn stray(&self, spec: &GatewaySpec, agent: &AgentSpec) -> Option<Stray> {
         let place = self.place_of(agent).filter(|_| self.is_at_home(spec, agent))?;
         let here = place.0 == spec.id();
+        if !here && self.goes_from(agent, place.0) {
+            // Its place stays known until it was seen to be gone from there.
+            self.gateway_queue.add(place.0, Priority::Change);
+            return None;
+        }
         if here && (place.1 == agent.gateway_agent_id || agent.excluded == Some(Excluded::Deleting)) {
             return None;
         }
@@ -196,6 +201,7 @@ impl<S: Store, C: Connector> World<S, C> {
             })
             .map(|(id, _)| id.clone())
             .collect();
+        self.forget_gone_guests(spec, config, &traces).await?;
         if !forgotten.is_empty() || !back.is_empty() {
             let _changing = self.changing_traces(vec![spec.id()], Some(spec.id()));
             self.store
@@ -204,6 +210,33 @@ impl<S: Store, C: Connector> World<S, C> {
                 .map_err(GatewayFailure::Store)?;
         }
         Ok(found)
+    }
+
+    /// Forgets the place of agents of other gateways that were to go from this one, now that they are not on it.
+    async fn forget_gone_guests(
+        &self,
+        spec: &GatewaySpec,
+        config: &ObservedConfig,
+        traces: &Traces,
+    ) -> Result<(), GatewayFailure> {
+        let gone: Vec<_> = self
+            .going_guests(spec)
+            .into_iter()
+            .filter(|(id, _)| config.entry(id).is_none() && !traces.is_begun(id))
+            .map(|(_, agent)| agent)
+            .collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        self.store
+            .forget_placement(&self.fence, &gone)
+            .await
+            .map_err(GatewayFailure::Store)?;
+        for agent in gone {
+            self.state().agents.entry(agent).or_default().leave();
+            self.agent_queue.add(agent, Priority::Change);
+        }
+        Ok(())
     }
 
     /// Leaves an agent's place on its gateway to the row that claims it now: that we made what is there must not be forgotten.
@@ -222,7 +255,36 @@ impl<S: Store, C: Connector> World<S, C> {
     }
 }
 
-impl<S, C> World<S, C> {
+impl<S: Store, C: Connector> World<S, C> {
+    /// Whether an agent whose removal was requested has to go from a gateway other than its own: it was moved, and nothing was
+    /// done about that before. A process for one gateway does not know, and leaves it to one that does.
+    pub(super) fn goes_from(&self, agent: &AgentSpec, gateway: GatewayId) -> bool {
+        agent.excluded == Some(Excluded::Deleting) && (self.only.is_some() || self.cache.gateway(gateway).is_some())
+    }
+
+    /// Agents of other gateways that have to go from this one, by the id that they have on it: their removal was requested, and
+    /// this is where they were last known. None that a row explains here.
+    pub(super) fn going_guests(&self, spec: &GatewaySpec) -> Vec<(GatewayAgentId, AgentId)> {
+        let mut guests = Vec::new();
+        for other in self.cache.gateways() {
+            if other.id() == spec.id() {
+                continue;
+            }
+            let deleting = other
+                .agents
+                .iter()
+                .filter(|agent| agent.excluded == Some(Excluded::Deleting) && self.is_at_home(&other, agent));
+            for agent in deleting {
+                if let Some((gateway, id)) = self.place_of(agent)
+                    && gateway == spec.id()
+                {
+                    guests.push((id, agent.row.id));
+                }
+            }
+        }
+        guests
+    }
+
     /// Whether the rows as they were last loaded, of whichever gateway, still give this one the agent: a look that began before
     /// an agent moved must not write down that it is here.
     pub(super) fn is_at_home(&self, spec: &GatewaySpec, agent: &AgentSpec) -> bool {

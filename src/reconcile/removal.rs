@@ -15,7 +15,7 @@ use crate::model::{
     AgentId, ConditionStatus, ConditionType, GatewayAgentId, GatewayId, GatewayPlan, ObservedConfig, Traces,
 };
 use crate::plan::{GatewayGoal, Refused, RemovalGoal};
-use crate::runtime::{Action, Context, DriftKind, ReconcileError};
+use crate::runtime::{Action, Context, DriftKind, Priority, ReconcileError};
 use crate::store::Store;
 
 /// Why an agent is removed, in a few words.
@@ -50,7 +50,8 @@ impl<S: Store, C: Connector> World<S, C> {
             self.refusal(spec.id(), id, config)
                 .map_or(Refused::No, |refusal| refusal.how)
         };
-        goal.removals = removals(spec, &traces, self.settings.prune, refused);
+        let guests = self.going_guests(spec);
+        goal.removals = removals(spec, &guests, &traces, self.settings.prune, refused);
         goal.removed = traces.removed.into_keys().collect();
         Ok(())
     }
@@ -121,10 +122,17 @@ impl<S: Store, C: Connector> World<S, C> {
         finished: &mut Vec<GatewayAgentId>,
     ) -> Result<(), GatewayFailure> {
         let gateway = spec.id();
+        let guests = self.going_guests(spec);
+        let guest = |id: &GatewayAgentId| guests.iter().find(|(guest, _)| guest == id).map(|(_, agent)| *agent);
         let wanted: Vec<_> = plan
             .removals
             .iter()
-            .map(|step| (step.id.clone(), requested_by(spec, &step.id)))
+            .map(|step| {
+                (
+                    step.id.clone(),
+                    requested_by(spec, &step.id).or_else(|| guest(&step.id)),
+                )
+            })
             .collect();
         // What was planned may be minutes old, and a workspace is not to be had back.
         if wanted.iter().any(|(id, agent)| !self.is_to_go(gateway, id, *agent)) {
@@ -160,6 +168,10 @@ impl<S: Store, C: Connector> World<S, C> {
                         message: clip(&error.to_string()),
                     };
                     self.state().refused_removals.insert((gateway, id), refusal);
+                    if let Some(agent) = agent.filter(|agent| guests.iter().any(|(_, guest)| guest == agent)) {
+                        // Its own gateway does not know of this.
+                        self.agent_queue.add(agent, Priority::Change);
+                    }
                 }
                 Err(error) => {
                     let failed = self.config_failure(spec, error);
@@ -185,7 +197,8 @@ impl<S: Store, C: Connector> World<S, C> {
     /// row explains it.
     fn is_to_go(&self, gateway: GatewayId, id: &GatewayAgentId, agent: Option<AgentId>) -> bool {
         self.cache.gateway(gateway).is_some_and(|spec| match agent {
-            Some(_) => requested_by(&spec, id).is_some(),
+            Some(_) if requested_by(&spec, id).is_some() => true,
+            Some(agent) => explained_by(&spec, id).is_none() && self.going_guests(&spec).contains(&(id.clone(), agent)),
             None => explained_by(&spec, id).is_none(),
         })
     }
@@ -205,7 +218,13 @@ impl<S: Store, C: Connector> World<S, C> {
             // What was last seen is true until something else is seen.
             return Ok(Action::Done);
         }
-        let complete = gone == Some(true);
+        let elsewhere = self
+            .place_of(agent)
+            .filter(|(placed, _)| *placed != gateway.id() && self.goes_from(agent, *placed));
+        if let Some((placed, _)) = &elsewhere {
+            self.gateway_queue.add(*placed, Priority::Change);
+        }
+        let complete = gone == Some(true) && elsewhere.is_none();
         let known = self.state().agents.get(&id).is_some_and(|memory| memory.removed);
         if complete && (!known || agent.row.token_hash.is_some()) {
             self.pass_on(gateway, agent).await.map_err(ReconcileError::from_error)?;
@@ -230,7 +249,9 @@ impl<S: Store, C: Connector> World<S, C> {
             let refusal = agent
                 .removes
                 .iter()
-                .find_map(|name| refusals.get(&(gateway.id(), name.clone())));
+                .map(|name| (gateway.id(), name.clone()))
+                .chain(elsewhere)
+                .find_map(|place| refusals.get(&place));
             pending(refusal)
         };
         self.report_agent(agent, report).await?;
@@ -251,9 +272,10 @@ impl<S, C> World<S, C> {
     }
 }
 
-/// What has to go from a gateway: agents whose removal was requested, then, if they are to be removed, those that no row explains.
+/// What has to go from a gateway: agents whose removal was requested, those of other gateways (`guests`) too, then, if they are to be removed, those that no row explains.
 pub(super) fn removals(
     spec: &GatewaySpec,
+    guests: &[(GatewayAgentId, AgentId)],
     traces: &Traces,
     prune: bool,
     refused: impl Fn(&GatewayAgentId) -> Refused,
@@ -262,6 +284,12 @@ pub(super) fn removals(
         .agents
         .iter()
         .flat_map(|agent| &agent.removes)
+        .chain(
+            guests
+                .iter()
+                .map(|(id, _)| id)
+                .filter(|id| explained_by(spec, id).is_none()),
+        )
         .map(|id| (id, REQUESTED));
     let unexplained = traces
         .leftovers

@@ -15,7 +15,8 @@ use crate::wakes::until;
 
 fn removals(world: &World) -> usize {
     let log = world.gateway_write_log();
-    log.iter().filter(|write| write.starts_with("agents.delete")).count()
+    let done = |write: &&String| write.starts_with("agents.delete") && !write.ends_with("ok=false");
+    log.iter().filter(done).count()
 }
 
 fn refusal() -> Fault {
@@ -199,4 +200,41 @@ fn an_agent_whose_row_is_gone_is_told_of_although_the_count_of_changes_failed() 
         assert_eq!(told.count(), 1, "{events:?}");
         replica.stop().await;
     });
+}
+
+#[test]
+fn an_agent_that_moves_and_is_to_go_goes_from_where_it_was_before_it_is_said_to_be_gone() {
+    for found in [false, true] {
+        simulate(async {
+            let (mut world, [_, worker, _]) = world(SimDialect::V2026_9_6);
+            let board = world.store.agent(worker).unwrap().board_id.unwrap();
+            let agent = if found {
+                world.add_existing_worker(0, board)
+            } else {
+                worker
+            };
+            let other = world.add_gateway(SimDialect::V2026_9_6);
+            let replica = world.start(1);
+            converge(&world, BOUND).await;
+            let (here, id, gateway) = (world.places[0].id, name(&world, agent), world.places[0].gateway.clone());
+            let url = world.store.load_gateway(here).await.unwrap().unwrap().gateway.url;
+            world
+                .store
+                .edit_gateway(here, |row| row.url = "ws://nowhere.test:1".into());
+            request(&world, agent);
+            world.store.edit_board(board, |row| row.gateway_id = Some(other));
+            sleep(BOUND).await;
+            deleted(&world, agent, ConditionStatus::False, "Deleting", BOUND).await;
+            assert!(is_there(&world, &id));
+            gateway.faults().inject("agents.delete", 1, refusal());
+            world.store.edit_gateway(here, |row| row.url = url);
+            deleted(&world, agent, ConditionStatus::False, "DeleteRejected", BOUND).await;
+            // Another config is a reason to ask again.
+            gateway.edit_config(|config| config["logging"]["level"] = "info".into());
+            deleted(&world, agent, ConditionStatus::True, "Deleted", BOUND * 2).await;
+            assert!(!is_there(&world, &id));
+            assert_eq!(removals(&world), 1);
+            replica.stop().await;
+        });
+    }
 }
