@@ -99,7 +99,7 @@ pub(super) async fn measure(
 /// Gives the moments at which the controller says that it has read a file back.
 pub(super) fn listen_for_read_backs() -> Result<UnboundedReceiver<Instant>> {
     let (sender, receiver) = unbounded_channel();
-    let filter = Targets::new().with_target("openclaw_controller::reconcile::agent", Level::DEBUG);
+    let filter = Targets::new().with_target("openclaw_controller::reconcile::apply", Level::DEBUG);
     let layer = ReadBacks(sender).with_filter(filter);
     tracing_subscriber::registry().with(layer).try_init()?;
     Ok(receiver)
