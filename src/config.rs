@@ -1,7 +1,9 @@
 //! Configuration: flags, environment, defaults.
 //!
-//! Every setting of `run` is a flag and an environment variable. Secrets are neither: the database's URL comes from the environment
-//! or from a file, gateways' tokens from their rows.
+//! Every setting of `run` is a flag and an environment variable. Secrets are never flags: the database's URL comes from the environment
+//! or from a file, gateways' tokens from their rows, or from where these say.
+
+mod connections;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,6 +15,8 @@ use anyhow::{Context, bail};
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
+
+pub use connections::ConnectionArgs;
 
 use crate::model::EnsureLeads;
 use crate::reconcile::{Settings, TokenPolicy};
@@ -133,6 +137,10 @@ pub struct DesiredArgs {
     /// ~/.local/state/openclaw-controller.
     #[arg(long, env = "OPENCLAW_CONTROLLER_DEVICE_IDENTITY", value_name = "FILE")]
     pub device_identity: Option<PathBuf>,
+
+    /// How gateways are connected to.
+    #[command(flatten)]
+    pub connections: ConnectionArgs,
 
     /// Address that metrics and probes are served at, and agents check in at unless --agent-listen is given.
     #[arg(

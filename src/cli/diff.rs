@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Args;
 use similar::TextDiff;
@@ -10,7 +9,7 @@ use uuid::Uuid;
 
 use super::{DIFFERENCES, FAILED, run};
 use crate::config::{DesiredArgs, ExistenceArgs, TokenHash};
-use crate::gateway::{DeviceIdentity, RpcMetrics, WebSocketConnector};
+use crate::gateway::RpcMetrics;
 use crate::model::{ConfigChange, ConfigStep, Effect};
 use crate::reconcile::{self, AgentDiff, FileDiff, GatewayDiff};
 use crate::store::Store;
@@ -47,8 +46,7 @@ pub(super) async fn command(args: DiffArgs) -> anyhow::Result<ExitCode> {
     let templates = run::templates(&args.desired)?;
     let mut settings = run::settings(&args.desired, TokenHash::Auto, std::time::Duration::MAX, existing);
     args.existence.apply(&mut settings, existing);
-    let identity = Arc::new(DeviceIdentity::load_or_create(&args.desired.device_identity()?)?);
-    let connector = WebSocketConnector::new(identity, RpcMetrics::unregistered());
+    let connector = run::connector(&args.desired, RpcMetrics::unregistered())?;
     let mut fleet = store.load_fleet().await?;
     let left = reconcile::left_behind(&fleet);
     if let Some(id) = args.gateway {

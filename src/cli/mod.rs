@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, RunArgs};
 #[cfg(feature = "sim")]
-use crate::config::{DesiredArgs, ExistenceArgs, TokenArgs};
+use crate::config::{ConnectionArgs, DesiredArgs, ExistenceArgs, TokenArgs};
 use crate::store::{PgOptions, PgStore};
 use crate::telemetry::{self, LogFormat};
 
@@ -248,6 +248,7 @@ async fn demo_command(args: demo::DemoArguments) -> anyhow::Result<()> {
                     base_url: Some(target.base_url),
                     templates_dir: None,
                     device_identity: Some(target.device_identity),
+                    connections: ConnectionArgs::default(),
                     listen: target.listen,
                     agent_listen: None,
                     tokens: TokenArgs::default(),

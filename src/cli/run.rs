@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::config::{self, DesiredArgs, RunArgs, TokenHash};
-use crate::gateway::{DeviceIdentity, RpcMetrics, WebSocketConnector};
+use crate::gateway::{RpcMetrics, WebSocketConnector};
 use crate::model::EnsureLeads;
 use crate::reconcile::{AGENT_CONTROLLER, Fleet, GATEWAY_CONTROLLER, Settings, Workers};
 use crate::render::TemplateSet;
@@ -43,13 +43,11 @@ pub(super) async fn command(args: RunArgs) -> anyhow::Result<()> {
 /// The configuration or the database's schema is not usable. A database that cannot be reached is waited for.
 pub async fn run(url: SecretString, args: RunArgs, stop: CancellationToken) -> anyhow::Result<()> {
     let templates = Arc::new(templates(&args.desired)?);
-    let identity_path = args.desired.device_identity()?;
-    let identity = Arc::new(DeviceIdentity::load_or_create(&identity_path)?);
     let store = Arc::new(PgStore::connect_lazy(&url, PgOptions::default())?);
     let registry = Registry::new();
     let runtime_metrics = RuntimeMetrics::register(&registry, &[GATEWAY_CONTROLLER, AGENT_CONTROLLER], ELECTOR)?;
     let metrics = Arc::new(FleetMetrics::register(&registry)?);
-    let connector = Arc::new(WebSocketConnector::new(identity, RpcMetrics::register(&registry)?));
+    let connector = Arc::new(connector(&args.desired, RpcMetrics::register(&registry)?)?);
     let health = Health::expecting(&[DATABASE, LISTENER, LEADER]);
     let listener = TcpListener::bind(args.desired.listen).await.with_context(|| {
         format!(
@@ -241,6 +239,11 @@ pub(super) fn templates(args: &DesiredArgs) -> anyhow::Result<TemplateSet> {
         Some(directory) => TemplateSet::load(directory)?,
         None => TemplateSet::builtin(),
     })
+}
+
+/// What connects to gateways as the arguments say.
+pub(super) fn connector(args: &DesiredArgs, metrics: RpcMetrics) -> anyhow::Result<WebSocketConnector> {
+    args.connections.connector(&args.device_identity()?, metrics)
 }
 
 /// What the reconcilers are told of the arguments that every command has; nobody is woken, made or removed.

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::run::{self, SCOPE};
 use super::waiting::{INTERRUPTED, Shown, interrupted};
 use crate::config::{DesiredArgs, Span, TokenHash};
-use crate::gateway::{DeviceIdentity, RpcMetrics, WebSocketConnector};
+use crate::gateway::RpcMetrics;
 use crate::model::{BoardId, GatewayId, SyncId, SyncOptions, SyncResult};
 use crate::reconcile::{AGENT_CONTROLLER, Fleet, GATEWAY_CONTROLLER, Workers};
 use crate::runtime::{FleetMetrics, Ownership, OwnershipConfig, RuntimeMetrics, Tenure};
@@ -291,10 +291,9 @@ impl Here {
     async fn tenure(&self, tenure: Tenure, runtime_metrics: RuntimeMetrics) -> anyhow::Result<()> {
         let args = &self.args;
         let existing = self.store.is_existing_installation().await?;
-        let identity = Arc::new(DeviceIdentity::load_or_create(&args.desired.device_identity()?)?);
         let fleet = Fleet {
             store: Arc::new(self.store.clone()),
-            connector: Arc::new(WebSocketConnector::new(identity, RpcMetrics::unregistered())),
+            connector: Arc::new(run::connector(&args.desired, RpcMetrics::unregistered())?),
             templates: Arc::new(run::templates(&args.desired)?),
             settings: run::settings(&args.desired, args.token_hash, RESYNC, existing),
             workers: Workers::default(),

@@ -1,5 +1,6 @@
 //! What the error answers of gateways mean.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use serde_json::Value;
@@ -71,24 +72,41 @@ pub(super) fn classify(code: &str, detail_code: &str, details: &Value, message: 
     }
 }
 
-/// What to do next, where the details' code tells more than the class.
-pub(super) fn advice(detail_code: &str) -> Option<&'static str> {
-    match detail_code {
-        "CONTROL_UI_DEVICE_IDENTITY_REQUIRED" => Some(
-            "The gateway wants a device: clear disable_device_pairing in its row. (Older gateways can be told to do without one \
-             by gateway.controlUi.dangerouslyDisableDeviceAuth in their config; newer ones have retired that key.)",
-        ),
+/// What to do next, where the answer's details tell more than its class.
+pub(super) fn advice(class: ErrorClass, detail_code: &str, details: &Value) -> Option<Cow<'static, str>> {
+    let advice = match detail_code {
+        "CONTROL_UI_DEVICE_IDENTITY_REQUIRED" | "DEVICE_IDENTITY_REQUIRED" => {
+            "The gateway wants a device: clear disable_device_pairing in its row. (Older gateways can be told to do without one by \
+             gateway.controlUi.dangerouslyDisableDeviceAuth in their config; newer ones have retired that key.)"
+        }
         "CONTROL_UI_ORIGIN_NOT_ALLOWED" => {
-            Some("Add the origin of the URL in the gateway's row to gateway.controlUi.allowedOrigins in its config.")
+            "Add the origin of the URL in the gateway's row to gateway.controlUi.allowedOrigins in its config."
         }
         "AUTH_RATE_LIMITED" => {
-            Some("Too many wrong tokens came from this address: put the gateway's current token into its row and wait.")
+            "Too many wrong tokens came from this address: put the gateway's current token into its row and wait."
         }
-        _ if detail_code.starts_with("DEVICE_AUTH_") => Some(
-            "The gateway rejected the controller's device signature: check its clock and the device identity file.",
-        ),
-        _ => None,
-    }
+        _ if detail_code.starts_with("DEVICE_AUTH_") => {
+            "The gateway rejected the controller's device signature: check its clock and the device identity file."
+        }
+        _ if class == ErrorClass::PairingRequired => return pairing_request(details).map(Cow::Owned),
+        _ => return None,
+    };
+    Some(Cow::Borrowed(advice))
+}
+
+/// The command by which the operator lets our device in. The id is theirs to paste into a shell, so it has to look like one.
+fn pairing_request(details: &Value) -> Option<String> {
+    let plain = |id: &&str| {
+        (1..=64).contains(&id.len())
+            && id
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+            && !id.starts_with('-')
+    };
+    let id = details.get("requestId").and_then(Value::as_str).filter(plain)?;
+    Some(format!(
+        "Approve the controller's device on the gateway's host: `openclaw devices approve {id}`. The connection is then made by itself."
+    ))
 }
 
 /// The issues that the message does not yet name, each after a semicolon: the gateway puts only the first into its message.
@@ -210,6 +228,25 @@ mod tests {
             true,
         );
         check(json!("nonsense"), ErrorClass::Other, false);
+    }
+
+    #[test]
+    fn who_has_to_approve_the_device_gets_the_exact_command_and_nothing_that_a_shell_would_run() {
+        let told = |id: &str| {
+            let error = json!({"code": "NOT_PAIRED", "message": "pairing required",
+                               "details": {"code": "PAIRING_REQUIRED", "requestId": id}});
+            let error = GatewayError::from_response(&error);
+            assert!(error.awaits_approval());
+            error.to_string()
+        };
+        let shown = told("6f0c2f57-8d5e-4a43-9d6f-8f8e2a7a1f4b");
+        assert!(
+            shown.contains("`openclaw devices approve 6f0c2f57-8d5e-4a43-9d6f-8f8e2a7a1f4b`"),
+            "{shown}"
+        );
+        for odd in ["", "--all", "x; reboot", "`reboot`", &"a".repeat(65)] {
+            assert!(told(odd).contains("`openclaw devices approve <id>`"), "{odd}");
+        }
     }
 
     #[test]

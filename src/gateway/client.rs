@@ -98,14 +98,14 @@ impl Client {
     pub(super) fn start<S>(
         socket: WebSocketStream<S>,
         gateway: GatewayId,
-        token: Option<SecretString>,
+        secrets: Vec<SecretString>,
         hello: Hello,
         metrics: RpcMetrics,
     ) -> Self
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let core = Arc::new(Core::new(gateway, token));
+        let core = Arc::new(Core::new(gateway, secrets));
         let cancel = CancellationToken::new();
         // Not bounded by itself, but by the permits that every sender needs.
         let (outgoing, receiver) = mpsc::unbounded_channel();

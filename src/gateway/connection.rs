@@ -85,18 +85,18 @@ struct Pending {
 /// What the task and the handles share.
 pub(super) struct Core {
     gateway: GatewayId,
-    /// Taken out of error messages, should the gateway echo it.
-    token: Option<SecretString>,
+    /// Taken out of error messages, should the gateway echo them.
+    secrets: Vec<SecretString>,
     /// Requests without an answer yet. Empty for ever once `closed` is set.
     pending: Mutex<HashMap<u64, Pending>>,
     closed: watch::Sender<Option<CloseReason>>,
 }
 
 impl Core {
-    pub(super) fn new(gateway: GatewayId, token: Option<SecretString>) -> Self {
+    pub(super) fn new(gateway: GatewayId, secrets: Vec<SecretString>) -> Self {
         Self {
             gateway,
-            token,
+            secrets,
             pending: Mutex::default(),
             closed: watch::Sender::new(None),
         }
@@ -147,8 +147,12 @@ impl Core {
             tracing::debug!(gateway = %self.gateway, "an answer came after nobody waited for it any more");
             return;
         };
-        let token = self.token.as_ref().map(ExposeSecret::expose_secret);
-        let result = result.map_err(|error| GatewayError::from_response(&error).without(token));
+        let result = result.map_err(|error| {
+            let secrets = self.secrets.iter().map(ExposeSecret::expose_secret);
+            secrets.fold(GatewayError::from_response(&error), |told, secret| {
+                told.without(Some(secret))
+            })
+        });
         // The receiver may be gone: a request that was just given up.
         let _ = pending.answer.send(result);
     }

@@ -2,33 +2,26 @@
 
 use std::fmt;
 use std::future::Future;
-use std::io;
-use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 use secrecy::SecretString;
-use tokio::net::{TcpStream, lookup_host};
-use tokio::sync::OnceCell;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
-use tokio_tungstenite::tungstenite::Error as WsError;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::error::ProtocolError;
-use tokio_tungstenite::tungstenite::handshake::client::Request;
-use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode, header::ORIGIN};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async_with_config};
-use url::{Host, Url};
 
 use super::client::Client;
-use super::connection::{MAX_INCOMING, broken};
+use super::connection::MAX_INCOMING;
 use super::device::DeviceIdentity;
+use super::device_tokens::{DeviceTokens, Key};
+use super::endpoint::{Endpoint, dial};
 use super::error::{ErrorClass, GatewayError};
-use super::handshake::{CONNECT_DEADLINE, negotiate};
+use super::handshake::{CONNECT_DEADLINE, Credential, ROLE, Welcome, negotiate};
 use super::metrics::RpcMetrics;
-use super::tls;
+use super::reference::TokenReferences;
+use super::tls::{self, Trust};
 use crate::model::{GatewayId, GatewayRow};
 
 /// Where a gateway is and how to show oneself there. `Debug` shows neither the token nor the URL's query.
@@ -38,7 +31,7 @@ pub struct Target {
     pub gateway: GatewayId,
     /// `ws://` or `wss://`; as it stands in the row, so it may be blank or malformed.
     pub url: String,
-    /// The gateway's token.
+    /// The gateway's token, or where it is, as the row says.
     pub token: Option<SecretString>,
     /// Connect as a control UI, without a device identity.
     pub disable_device_pairing: bool,
@@ -82,18 +75,42 @@ pub trait Connector: Send + Sync + 'static {
 pub struct WebSocketConnector {
     identity: Arc<DeviceIdentity>,
     metrics: RpcMetrics,
-    /// The platform's root certificates, loaded when first needed.
-    verified: OnceCell<Arc<ClientConfig>>,
+    trust: Trust,
+    references: TokenReferences,
+    device_tokens: DeviceTokens,
 }
 
 impl WebSocketConnector {
-    /// A connector that shows itself to gateways by this identity.
+    /// A connector that shows itself to gateways by this identity, trusts whom the platform trusts, and keeps nothing.
     pub fn new(identity: Arc<DeviceIdentity>, metrics: RpcMetrics) -> Self {
         Self {
             identity,
             metrics,
-            verified: OnceCell::new(),
+            trust: Trust::default(),
+            references: TokenReferences::default(),
+            device_tokens: DeviceTokens::default(),
         }
+    }
+
+    /// With other words about whose certificates count.
+    #[must_use]
+    pub fn trusting(mut self, trust: Trust) -> Self {
+        self.trust = trust;
+        self
+    }
+
+    /// With a place where tokens are that rows refer to.
+    #[must_use]
+    pub fn resolving(mut self, references: TokenReferences) -> Self {
+        self.references = references;
+        self
+    }
+
+    /// Keeping the tokens that gateways issue to its device beside the file of its identity.
+    #[must_use]
+    pub fn keeping_device_tokens_beside(mut self, identity: &Path) -> Self {
+        self.device_tokens = DeviceTokens::beside(identity);
+        self
     }
 
     async fn open(
@@ -111,7 +128,7 @@ impl WebSocketConnector {
                 );
                 tls::unverified()?
             } else {
-                Arc::clone(self.verified.get_or_try_init(tls::verified).await?)
+                self.trust.verified().await?
             };
             let tls = TlsConnector::from(config).connect(endpoint.server_name()?, tcp).await;
             MaybeTlsStream::Rustls(tls.map_err(|error| endpoint.tls_error(&error))?)
@@ -124,17 +141,54 @@ impl WebSocketConnector {
             .map(|(stream, _)| stream)
             .map_err(|error| endpoint.upgrade_error(&error))
     }
+
+    /// One connection with one credential.
+    async fn attempt(&self, target: &Target, credential: Credential, until: Instant) -> Result<Welcome, GatewayError> {
+        let stream = self.open(target, until).await?;
+        negotiate(stream, target, &credential, &self.identity, self.metrics.clone()).await
+    }
+
+    /// Connects with the token that the gateway issued to our device, if there is one, and else, or if that is refused, with the
+    /// row's. So there are two connections at most.
+    async fn enter(&self, target: &Target, until: Instant) -> Result<Client, GatewayError> {
+        let token = self.references.resolve(target.token.as_ref()).await?;
+        if target.disable_device_pairing {
+            // Without a device there are no tokens of it.
+            let welcome = self.attempt(target, Credential::shared(token), until).await?;
+            return Ok(welcome.client);
+        }
+        let key = Key::new(target, ROLE, self.identity.id(), token.as_ref());
+        if let Some(issued) = self.device_tokens.find(&key).await {
+            match self.attempt(target, Credential::device(issued.clone()), until).await {
+                Ok(welcome) => {
+                    if welcome.device_token.is_some() {
+                        self.device_tokens.keep(&key, welcome.device_token.as_ref()).await;
+                    }
+                    return Ok(welcome.client);
+                }
+                Err(error) if refuses_token(&error) => {
+                    tracing::warn!(
+                        gateway = %target.gateway, %error,
+                        "the gateway does not take the token that it issued to this device any more; it is shown the row's token"
+                    );
+                    self.device_tokens.forget(&key, &issued).await;
+                }
+                // That another kind of token is tried too often says nothing of this one.
+                Err(error) if error.class() == ErrorClass::RateLimited => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let welcome = self.attempt(target, Credential::shared(token), until).await?;
+        self.device_tokens.keep(&key, welcome.device_token.as_ref()).await;
+        Ok(welcome.client)
+    }
 }
 
 impl Connector for WebSocketConnector {
     async fn connect(&self, target: &Target) -> Result<Client, GatewayError> {
         let started = Instant::now();
         let until = started + CONNECT_DEADLINE;
-        let attempt = async {
-            let stream = self.open(target, until).await?;
-            negotiate(stream, target, &self.identity, self.metrics.clone()).await
-        };
-        let result = match timeout_at(until, attempt).await {
+        let result = match timeout_at(until, self.enter(target, until)).await {
             Ok(result) => result,
             Err(_) => Err(GatewayError::new(
                 ErrorClass::Timeout,
@@ -150,6 +204,12 @@ impl Connector for WebSocketConnector {
     }
 }
 
+/// Whether a gateway refuses the token that it was shown, rather than the device or its signature.
+fn refuses_token(error: &GatewayError) -> bool {
+    matches!(error.class(), ErrorClass::Unauthorized | ErrorClass::MissingScope)
+        && !error.code().is_some_and(|code| code.starts_with("DEVICE_AUTH_"))
+}
+
 /// The limits that every WebSocket to a gateway has; a frame beyond them is refused before memory is taken for it.
 pub fn websocket_config() -> WebSocketConfig {
     WebSocketConfig::default()
@@ -157,228 +217,9 @@ pub fn websocket_config() -> WebSocketConfig {
         .max_frame_size(Some(MAX_INCOMING))
 }
 
-/// A usable URL, taken apart.
-struct Endpoint {
-    url: Url,
-    host: Host<String>,
-    port: u16,
-    tls: bool,
-}
-
-impl Endpoint {
-    fn parse(text: &str) -> Result<Self, GatewayError> {
-        let text = text.trim();
-        if text.is_empty() {
-            let message = "Gateway URL is not configured for this gateway.";
-            return Err(GatewayError::new(ErrorClass::NotConfigured, message));
-        }
-        // The URL itself is not repeated: its query may hold a token.
-        let invalid = |why: &str| {
-            Err(GatewayError::new(
-                ErrorClass::InvalidUrl,
-                format!("the gateway's URL {why}"),
-            ))
-        };
-        let mut url = match Url::parse(text) {
-            Ok(url) => url,
-            Err(error) => return invalid(&format!("is malformed ({error})")),
-        };
-        let tls = match url.scheme() {
-            "ws" => false,
-            "wss" => true,
-            other => return invalid(&format!("has the scheme \"{other}\", not ws or wss")),
-        };
-        if !url.username().is_empty() || url.password().is_some() {
-            return invalid("holds a user name or password, which gateways do not take");
-        }
-        url.set_fragment(None);
-        let Some(host) = url.host().map(|host| host.to_owned()) else {
-            return invalid("names no host");
-        };
-        let Some(port) = url.port_or_known_default().filter(|port| *port != 0) else {
-            return invalid("names no port");
-        };
-        Ok(Self { url, host, port, tls })
-    }
-
-    /// Scheme, host and port: what may be shown.
-    fn shown(&self) -> String {
-        format!("{}://{}:{}", self.url.scheme(), self.host, self.port)
-    }
-
-    fn request(&self, control_ui: bool) -> Result<Request, GatewayError> {
-        let invalid = |_| {
-            GatewayError::new(
-                ErrorClass::InvalidUrl,
-                "the gateway's URL cannot be used in a WebSocket request",
-            )
-        };
-        let mut request = self.url.as_str().into_client_request().map_err(invalid)?;
-        if control_ui {
-            // What a browser would send: gateways take a control UI only from their own origin.
-            let scheme = if self.tls { "https" } else { "http" };
-            let port = self.url.port().map(|port| format!(":{port}")).unwrap_or_default();
-            let origin = HeaderValue::try_from(format!("{scheme}://{}{port}", self.host));
-            request
-                .headers_mut()
-                .insert(ORIGIN, origin.map_err(|error| invalid(error.into()))?);
-        }
-        Ok(request)
-    }
-
-    /// Whom the server's certificate has to name.
-    fn server_name(&self) -> Result<ServerName<'static>, GatewayError> {
-        Ok(match &self.host {
-            Host::Ipv4(ip) => ServerName::IpAddress((*ip).into()),
-            Host::Ipv6(ip) => ServerName::IpAddress((*ip).into()),
-            Host::Domain(name) => ServerName::try_from(name.clone()).map_err(|_| {
-                let message = format!("the gateway's URL names the host {name}, for which there can be no certificate");
-                GatewayError::new(ErrorClass::InvalidUrl, message)
-            })?,
-        })
-    }
-
-    /// What a failed TLS handshake means. A server that does not speak TLS may as well hang up as answer something else.
-    fn tls_error(&self, error: &io::Error) -> GatewayError {
-        let at = self.shown();
-        let message = format!("the TLS handshake with {at} failed: {error}");
-        GatewayError::new(ErrorClass::TlsFailed, message).with_retryable(!is_tls(error))
-    }
-
-    /// What a failed WebSocket handshake means.
-    fn upgrade_error(&self, error: &WsError) -> GatewayError {
-        let at = self.shown();
-        match error {
-            WsError::Http(response) => {
-                let status = response.status();
-                let passing = [
-                    StatusCode::BAD_GATEWAY,
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    StatusCode::GATEWAY_TIMEOUT,
-                ];
-                GatewayError::new(
-                    ErrorClass::HandshakeFailed,
-                    format!("{at} answered HTTP {status} instead of opening a WebSocket"),
-                )
-                .with_retryable(passing.contains(&status))
-            }
-            WsError::Io(_) | WsError::ConnectionClosed => broken(error).to_error(false),
-            other => GatewayError::new(
-                ErrorClass::HandshakeFailed,
-                format!("{at} did not open a WebSocket: {other}"),
-            )
-            // It hung up, as one does that is just starting.
-            .with_retryable(matches!(other, WsError::Protocol(ProtocolError::HandshakeIncomplete))),
-        }
-    }
-}
-
-/// Whether an I/O error comes from TLS itself rather than from the connection below it.
-fn is_tls(error: &io::Error) -> bool {
-    error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-        .is_some()
-}
-
-/// Opens a TCP connection to the first address that answers; each gets its share of the time that is left.
-async fn dial(endpoint: &Endpoint, until: Instant) -> Result<TcpStream, GatewayError> {
-    let addresses = resolve(endpoint, until).await?;
-    let mut last = None;
-    for (tried, address) in addresses.iter().enumerate() {
-        let left = until.saturating_duration_since(Instant::now());
-        let share = left / u32::try_from(addresses.len() - tried).unwrap_or(1);
-        let error = match timeout_at(Instant::now() + share, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                // Requests are small and wait for their answers: Nagle's algorithm would only delay them.
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%address, %error, "cannot disable Nagle's algorithm");
-                }
-                return Ok(stream);
-            }
-            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => GatewayError::new(
-                ErrorClass::ConnectionRefused,
-                format!("{address} refused the connection"),
-            ),
-            Ok(Err(error)) => GatewayError::new(ErrorClass::TcpFailed, format!("cannot connect to {address}: {error}")),
-            Err(_) => GatewayError::new(
-                ErrorClass::Timeout,
-                format!(
-                    "{address} did not accept a connection within {:.1} s",
-                    share.as_secs_f64()
-                ),
-            ),
-        };
-        last = Some(error);
-    }
-    Err(last.unwrap_or_else(|| {
-        GatewayError::new(
-            ErrorClass::DnsFailed,
-            format!("the host {} has no address", endpoint.host),
-        )
-    }))
-}
-
-async fn resolve(endpoint: &Endpoint, until: Instant) -> Result<Vec<SocketAddr>, GatewayError> {
-    let name = match &endpoint.host {
-        Host::Ipv4(ip) => return Ok(vec![(*ip, endpoint.port).into()]),
-        Host::Ipv6(ip) => return Ok(vec![(*ip, endpoint.port).into()]),
-        Host::Domain(name) => name,
-    };
-    match timeout_at(until, lookup_host((name.as_str(), endpoint.port))).await {
-        Ok(Ok(addresses)) => Ok(addresses.collect()),
-        Ok(Err(error)) => Err(GatewayError::new(
-            ErrorClass::DnsFailed,
-            format!("cannot resolve the host {name}: {error}"),
-        )),
-        Err(_) => Err(GatewayError::new(
-            ErrorClass::DnsFailed,
-            format!("the resolver did not answer for the host {name}"),
-        )),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_usable_urls_pass_and_none_is_repeated_in_an_error() {
-        let check = |url: &str, expected: Result<&str, ErrorClass>| match (Endpoint::parse(url), expected) {
-            (Ok(endpoint), Ok(shown)) => assert_eq!(endpoint.shown(), shown, "{url}"),
-            (Err(error), Err(class)) => {
-                assert_eq!(error.class(), class, "{url}");
-                assert!(!error.to_string().contains("s3cret"), "{error}");
-            }
-            (Ok(_), Err(class)) => panic!("{url} should be {class:?}"),
-            (Err(error), Ok(_)) => panic!("{url}: {error}"),
-        };
-        check("ws://127.0.0.1:18789", Ok("ws://127.0.0.1:18789"));
-        check(" wss://gw.example/path?token=s3cret#x ", Ok("wss://gw.example:443"));
-        check("ws://[::1]:5", Ok("ws://[::1]:5"));
-        check("", Err(ErrorClass::NotConfigured));
-        check("  ", Err(ErrorClass::NotConfigured));
-        check("not a url s3cret", Err(ErrorClass::InvalidUrl));
-        check("http://host?token=s3cret", Err(ErrorClass::InvalidUrl));
-        check("ws://", Err(ErrorClass::InvalidUrl));
-        check("ws://user:s3cret@host", Err(ErrorClass::InvalidUrl));
-        check("ws://host:99999", Err(ErrorClass::InvalidUrl));
-        check("ws://host:0", Err(ErrorClass::InvalidUrl));
-    }
-
-    #[test]
-    fn a_control_ui_comes_from_the_gateways_own_origin() {
-        let origin = |url: &str, control_ui| {
-            let request = Endpoint::parse(url).unwrap().request(control_ui).unwrap();
-            request
-                .headers()
-                .get(ORIGIN)
-                .map(|value| value.to_str().unwrap().to_owned())
-        };
-        assert_eq!(origin("ws://h:18789/x", true).as_deref(), Some("http://h:18789"));
-        assert_eq!(origin("wss://h", true).as_deref(), Some("https://h"));
-        assert_eq!(origin("wss://h", false), None);
-    }
 
     #[test]
     fn a_target_shows_neither_its_token_nor_its_query() {

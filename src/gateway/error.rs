@@ -1,5 +1,6 @@
 //! What can go wrong between the controller and a gateway, and what follows from it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -25,6 +26,16 @@ pub enum ErrorClass {
     TlsFailed,
     /// The WebSocket or gateway handshake failed.
     HandshakeFailed,
+    /// A proxy answered, which cannot reach the gateway.
+    ProxyUnavailable,
+    /// A proxy answered, which lets nobody through without another authentication.
+    ProxyRefused,
+    /// The URL leads elsewhere; not followed.
+    Redirected,
+    /// The row's token refers to something that a row may not refer to.
+    TokenReferenceRefused,
+    /// What the row's token refers to cannot be had.
+    TokenUnavailable,
     /// The token or the device signature was not accepted.
     Unauthorized,
     /// An operator has to approve our device first.
@@ -70,6 +81,11 @@ impl ErrorClass {
             Self::TcpFailed => "TcpFailed",
             Self::TlsFailed => "TlsFailed",
             Self::HandshakeFailed => "HandshakeFailed",
+            Self::ProxyUnavailable => "ProxyUnavailable",
+            Self::ProxyRefused => "ProxyRefused",
+            Self::Redirected => "Redirected",
+            Self::TokenReferenceRefused => "TokenReferenceRefused",
+            Self::TokenUnavailable => "TokenUnavailable",
             Self::Unauthorized => "Unauthorized",
             Self::PairingRequired => "PairingRequired",
             Self::MissingScope => "MissingScope",
@@ -98,9 +114,20 @@ impl ErrorClass {
             Self::ConnectionRefused => "Check that the gateway is running and that host and port are right.",
             Self::TcpFailed => "Check the network and the firewall between the controller and the gateway.",
             Self::TlsFailed => {
-                "Check the certificate and that the port speaks TLS; for a self-signed certificate set allow_insecure_tls."
+                "Check that the port speaks TLS, and the certificate; one of a private CA needs --gateway-ca-file, or else allow_insecure_tls in the gateway's row."
             }
             Self::HandshakeFailed => "Check that the URL leads to an OpenClaw gateway.",
+            Self::ProxyUnavailable => {
+                "Check that the gateway is running and that the proxy before it is told the right address. It will be tried again."
+            }
+            Self::ProxyRefused => {
+                "This is not about the gateway's token: let the proxy before it pass WebSockets from this address without a login of its own."
+            }
+            Self::Redirected => "Put the URL that it points to into the gateway's row, with ws:// or wss://.",
+            Self::TokenReferenceRefused => {
+                "A row's token may refer to env:OPENCLAW_GATEWAY_TOKEN_<NAME> or to file:<path> below --gateway-token-dir, and to nothing else."
+            }
+            Self::TokenUnavailable => "It is looked for again at the next attempt.",
             Self::Unauthorized => {
                 "Put the gateway's current token into its row; it is gateway.auth.token in its config."
             }
@@ -139,7 +166,7 @@ struct Inner {
     /// Paths in the config that the gateway refused, and why.
     issues: Vec<(String, String)>,
     /// What to do next, where it is not what the class says.
-    advice: Option<&'static str>,
+    advice: Option<Cow<'static, str>>,
 }
 
 impl GatewayError {
@@ -176,7 +203,7 @@ impl GatewayError {
         let mut message = text(error, "message").unwrap_or_else(|| "the gateway gave no message".to_owned());
         let class = classify(&code, &detail_code, details, &message, retryable);
         message.push_str(&issues(&message, details));
-        if let Some(request) = text(details, "requestId") {
+        if let Some(request) = text(details, "requestId").filter(|request| !message.contains(request.as_str())) {
             message.push_str(" (pairing request ");
             message.push_str(&request);
             message.push(')');
@@ -187,7 +214,7 @@ impl GatewayError {
             (false, true) => Some(clean(&code)),
             (_, false) => Some(clean(&detail_code)),
         };
-        this.0.advice = advice(&detail_code);
+        this.0.advice = advice(class, &detail_code, details);
         this.0.retryable = retryable;
         this.0.issues = refused_paths(details);
         this.0.retry_after = error.get("retryAfterMs").and_then(Value::as_f64).and_then(milliseconds);
@@ -230,6 +257,13 @@ impl GatewayError {
     #[must_use]
     pub(super) fn with_retryable(mut self, retryable: bool) -> Self {
         self.0.retryable = retryable;
+        self
+    }
+
+    /// Says what to do next, where that is not what the class says.
+    #[must_use]
+    pub(super) fn with_advice(mut self, advice: impl Into<Cow<'static, str>>) -> Self {
+        self.0.advice = Some(advice.into());
         self
     }
 
@@ -277,12 +311,18 @@ impl GatewayError {
         self.0.outcome_unknown
     }
 
+    /// Whether somebody has been asked to let this controller's device in, and may do so at any time.
+    pub fn awaits_approval(&self) -> bool {
+        self.0.class == ErrorClass::PairingRequired && matches!(self.code(), Some("PAIRING_REQUIRED" | "NOT_PAIRED"))
+    }
+
     /// Whether the same call may well succeed later without anybody doing anything.
     pub fn is_transient(&self) -> bool {
         match self.0.class {
             ErrorClass::DnsFailed
             | ErrorClass::ConnectionRefused
             | ErrorClass::TcpFailed
+            | ErrorClass::ProxyUnavailable
             | ErrorClass::Timeout
             | ErrorClass::ConnectionClosed
             | ErrorClass::Restarting
@@ -292,6 +332,8 @@ impl GatewayError {
             ErrorClass::Unauthorized
             | ErrorClass::PairingRequired
             | ErrorClass::MissingScope
+            | ErrorClass::TokenReferenceRefused
+            | ErrorClass::TokenUnavailable
             | ErrorClass::UnsupportedFile
             | ErrorClass::Invalid => false,
             _ => self.0.retryable,
@@ -317,7 +359,7 @@ impl fmt::Display for GatewayError {
         if self.0.outcome_unknown {
             f.write_str(" Whether it took effect is not known until it is read back.")?;
         }
-        let advice = self.0.advice.unwrap_or_else(|| self.0.class.advice());
+        let advice = self.0.advice.as_deref().unwrap_or_else(|| self.0.class.advice());
         if !advice.is_empty() {
             write!(f, " {advice}")?;
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
@@ -26,7 +26,7 @@ pub const CONNECT_DEADLINE: Duration = Duration::from_secs(15);
 /// The protocols that this client speaks.
 const PROTOCOLS: std::ops::RangeInclusive<u32> = 3..=4;
 
-const ROLE: &str = "operator";
+pub(super) const ROLE: &str = "operator";
 
 /// The scope without which nothing here works.
 const NEEDED_SCOPE: &str = "operator.admin";
@@ -48,6 +48,44 @@ const DEFAULT_TICK: Duration = Duration::from_secs(30);
 /// The id of the one request of the handshake.
 const CONNECT_ID: &str = "connect";
 
+/// What we show a gateway to be let in.
+#[derive(Clone, Default)]
+pub(super) struct Credential {
+    /// The secret itself, if there is any.
+    pub(super) token: Option<SecretString>,
+    /// Whether the gateway issued it to this device, rather than sharing it with everybody.
+    pub(super) device: bool,
+}
+
+impl Credential {
+    /// The gateway's own token.
+    pub(super) fn shared(token: Option<SecretString>) -> Self {
+        Self {
+            token: token.filter(|token| !token.expose_secret().is_empty()),
+            device: false,
+        }
+    }
+
+    /// A token that the gateway issued to this device.
+    pub(super) fn device(token: SecretString) -> Self {
+        Self {
+            token: Some(token),
+            device: true,
+        }
+    }
+
+    fn text(&self) -> Option<&str> {
+        self.token.as_ref().map(ExposeSecret::expose_secret)
+    }
+}
+
+/// What a gateway that lets us in gives us.
+pub(super) struct Welcome {
+    pub(super) client: Client,
+    /// The token that it issued to our device, if it did.
+    pub(super) device_token: Option<SecretString>,
+}
+
 /// Does the gateway handshake on an open WebSocket and hands the socket to a [`Client`], within [`CONNECT_DEADLINE`].
 ///
 /// Works over any stream, also in memory under a paused clock. A gateway that is only starting refuses with a transient
@@ -65,17 +103,18 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let started = Instant::now();
-    let result =
-        match tokio::time::timeout(CONNECT_DEADLINE, negotiate(stream, target, identity, metrics.clone())).await {
-            Ok(result) => result,
-            Err(_) => Err(GatewayError::new(
-                ErrorClass::Timeout,
-                format!(
-                    "the gateway did not finish the handshake within {} s",
-                    CONNECT_DEADLINE.as_secs()
-                ),
-            )),
-        };
+    let credential = Credential::shared(target.token.clone());
+    let attempt = negotiate(stream, target, &credential, identity, metrics.clone());
+    let result = match tokio::time::timeout(CONNECT_DEADLINE, attempt).await {
+        Ok(result) => result.map(|welcome| welcome.client),
+        Err(_) => Err(GatewayError::new(
+            ErrorClass::Timeout,
+            format!(
+                "the gateway did not finish the handshake within {} s",
+                CONNECT_DEADLINE.as_secs()
+            ),
+        )),
+    };
     let outcome = result.as_ref().map_or_else(GatewayError::reason, |_| "ok");
     metrics.record("connect", outcome, started.elapsed());
     result.map_err(|error| error.during("connect"))
@@ -85,17 +124,13 @@ where
 pub(super) async fn negotiate<S>(
     mut stream: WebSocketStream<S>,
     target: &Target,
+    credential: &Credential,
     identity: &DeviceIdentity,
     metrics: RpcMetrics,
-) -> Result<Client, GatewayError>
+) -> Result<Welcome, GatewayError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let token = target
-        .token
-        .as_ref()
-        .map(ExposeSecret::expose_secret)
-        .filter(|token| !token.is_empty());
     let challenge = loop {
         if let Incoming::Event { name, payload } = next_frame(&mut stream).await?
             && name == "connect.challenge"
@@ -103,7 +138,7 @@ where
             break payload;
         }
     };
-    let params = connect_params(target.disable_device_pairing, token, identity, &challenge)?;
+    let params = connect_params(target.disable_device_pairing, credential, identity, &challenge)?;
     let request = frame::request(CONNECT_ID, "connect", &params);
     stream
         .send(Message::text(request))
@@ -116,18 +151,21 @@ where
             break result;
         }
     };
-    let payload = answer.map_err(|error| GatewayError::from_response(&error).without(token))?;
+    let payload = answer.map_err(|error| GatewayError::from_response(&error).without(credential.text()))?;
     let hello = parse_hello(&payload)?;
+    let device_token = payload
+        .pointer("/auth/deviceToken")
+        .and_then(Value::as_str)
+        .filter(|token| !token.is_empty())
+        .map(SecretString::from);
     tracing::debug!(
         gateway = %target.gateway, protocol = hello.protocol, version = %hello.server_version, "connected to the gateway"
     );
-    Ok(Client::start(
-        stream,
-        target.gateway,
-        target.token.clone(),
-        hello,
-        metrics,
-    ))
+    let secrets = credential.token.iter().chain(&device_token).cloned().collect();
+    Ok(Welcome {
+        client: Client::start(stream, target.gateway, secrets, hello, metrics),
+        device_token,
+    })
 }
 
 async fn next_frame<S>(stream: &mut WebSocketStream<S>) -> Result<Incoming, GatewayError>
@@ -182,7 +220,7 @@ where
 /// The parameters of `connect`. A control UI (for gateways without device pairing) shows no device.
 fn connect_params(
     control_ui: bool,
-    token: Option<&str>,
+    credential: &Credential,
     identity: &DeviceIdentity,
     challenge: &Value,
 ) -> Result<Value, GatewayError> {
@@ -204,8 +242,12 @@ fn connect_params(
         "scopes": SCOPES,
         "caps": [],
     });
-    if let Some(token) = token {
-        params["auth"] = json!({"token": token});
+    if let Some(token) = credential.text() {
+        params["auth"] = if credential.device {
+            json!({"deviceToken": token})
+        } else {
+            json!({"token": token})
+        };
     }
     if !control_ui {
         let nonce = challenge.get("nonce").and_then(Value::as_str);
@@ -221,7 +263,7 @@ fn connect_params(
             role: ROLE,
             scopes: &SCOPES,
             signed_at,
-            token: token.unwrap_or_default(),
+            token: credential.text().unwrap_or_default(),
             nonce,
         });
     }
@@ -281,7 +323,7 @@ mod tests {
     #[test]
     fn a_control_ui_shows_no_device_and_needs_no_challenge() {
         let identity = DeviceIdentity::generate();
-        let params = connect_params(true, Some("tok"), &identity, &Value::Null).unwrap();
+        let params = connect_params(true, &Credential::shared(Some("tok".into())), &identity, &Value::Null).unwrap();
         assert_eq!(params["client"]["id"], "openclaw-control-ui");
         assert_eq!(params["client"]["mode"], "ui");
         assert_eq!(params.get("device"), None);
@@ -292,14 +334,15 @@ mod tests {
     fn a_device_needs_a_challenge_and_no_token_means_no_auth() {
         let identity = DeviceIdentity::generate();
         let challenge = json!({"nonce": "n", "ts": 5});
-        let params = connect_params(false, None, &identity, &challenge).unwrap();
+        let nothing = Credential::shared(Some("".into()));
+        let params = connect_params(false, &nothing, &identity, &challenge).unwrap();
         assert_eq!(params.get("auth"), None);
         assert_eq!(
             (&params["device"]["nonce"], &params["device"]["signedAt"]),
             (&json!("n"), &json!(5))
         );
         assert_eq!((&params["minProtocol"], &params["maxProtocol"]), (&json!(3), &json!(4)));
-        let error = connect_params(false, None, &identity, &json!({"nonce": "n"})).unwrap_err();
+        let error = connect_params(false, &nothing, &identity, &json!({"nonce": "n"})).unwrap_err();
         assert_eq!(error.class(), ErrorClass::ProtocolError);
     }
 

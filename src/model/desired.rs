@@ -38,6 +38,14 @@ pub struct GatewayRow {
     pub created_at: NaiveDateTime,
 }
 
+impl GatewayRow {
+    /// Whether the connection is encrypted to somebody of whom nobody knows who it is.
+    pub fn is_unverified(&self) -> bool {
+        let scheme = self.url.trim().get(..6);
+        self.allow_insecure_tls && scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("wss://"))
+    }
+}
+
 /// A row of `users`, as far as templates use it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[expect(missing_docs, reason = "columns under their own names")]

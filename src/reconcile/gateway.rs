@@ -71,6 +71,7 @@ impl<S: Store, C: Connector> Reconciler for GatewayReconciler<S, C> {
             // As predicted: no failure, and no reason to back off.
             Err(GatewayFailure::Restarting) => Ok(Action::RequeueAfter(RESTART_PAUSE)),
             Err(GatewayFailure::Outdated) => Ok(Action::RequeueAfter(RELOADING)),
+            Err(failure) if let Some(pause) = failure.awaits_approval() => Ok(Action::RequeueAfter(pause)),
             Err(failure) => {
                 if world.sessions.get(*key).is_some() {
                     // What is wrong is the config alone; agents in the roster can have their files.

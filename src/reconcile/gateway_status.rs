@@ -1,5 +1,7 @@
 //! What is told of a gateway: how a look at it ended, and the conditions and events that follow from that.
 
+use std::time::Duration;
+
 use super::gateway::{UNAUTHORIZED_PAUSE, session_lost};
 use super::leftovers::Unexplained;
 use super::spec::GatewaySpec;
@@ -9,6 +11,10 @@ use crate::gateway::{Connector, ErrorClass, GatewayError};
 use crate::model::{ConditionStatus, ConditionType, ConfigChange, EnsureLeads, GatewayId, ObjectRef};
 use crate::runtime::ReconcileError;
 use crate::store::{GatewayStatusWrite, Store, StoreError};
+
+/// How often a gateway is asked whether this controller's device was approved meanwhile. Each time keeps the request that the
+/// operator sees alive, under the same id; left alone it would be gone after five minutes, and the next one had another id.
+const APPROVAL_PAUSE: Duration = Duration::from_secs(10);
 
 /// A gateway that could be looked at, and whose config holds what it should.
 #[derive(Debug)]
@@ -55,6 +61,11 @@ impl GatewayFailure {
             "gateway {gateway} took the patch but does not hold {count} of its changes, the first is {first}; \
              something else may be writing its config"
         ))
+    }
+
+    /// How soon to look again where nothing has failed but somebody has yet to let us in.
+    pub(super) fn awaits_approval(&self) -> Option<Duration> {
+        matches!(self, Self::Connect(error) if error.awaits_approval()).then_some(APPROVAL_PAUSE)
     }
 
     /// The error that the work queue is told.
@@ -125,6 +136,12 @@ impl<S: Store, C: Connector> World<S, C> {
         let object = ObjectRef::Gateway(id);
         let doubted = self.state().in_doubt.contains(&object);
         if write != last || doubted {
+            if let Err(failure @ GatewayFailure::Connect(error)) = outcome
+                && failure.awaits_approval().is_some()
+            {
+                // Not a failure, so that nobody else says it.
+                tracing::warn!(gateway = %id, %error, "the gateway waits for this controller's device to be approved");
+            }
             self.state().in_doubt.insert(object);
             self.store
                 .write_gateway_status(&self.fence, id, &write)
@@ -173,7 +190,14 @@ fn gateway_findings(spec: &GatewaySpec, outcome: &Result<GatewayOutcome, Gateway
     use ConditionStatus::{False, True, Unknown};
     use ConditionType::{Authorized, Compatible, ConfigSynced, Reachable, Ready};
     let ok = |kind, reason, message: &str| (kind, True, reason, message.to_owned());
-    let reached = || ok(Reachable, "Connected", "a connection is open");
+    let reached = || {
+        if spec.snapshot.gateway.is_unverified() {
+            let message = "a connection is open, but allow_insecure_tls is set in the gateway's row: its certificate is not checked, \
+                           and anybody between can read and change everything";
+            return ok(Reachable, "CertificateNotChecked", message);
+        }
+        ok(Reachable, "Connected", "a connection is open")
+    };
     let authorized = || {
         ok(
             Authorized,
@@ -229,6 +253,10 @@ fn gateway_findings(spec: &GatewaySpec, outcome: &Result<GatewayOutcome, Gateway
                     ok(Ready, "Converged", "everything is as desired"),
                 ]),
             }
+        }
+        Err(GatewayFailure::Connect(error)) if lacks_token(error) => {
+            findings.extend(failed(Authorized, error.reason(), error.to_string()));
+            findings.extend(unknown(&[Reachable, Compatible, ConfigSynced]));
         }
         Err(GatewayFailure::Connect(error)) if is_unauthorized(error) => {
             findings.push(reached());
@@ -309,6 +337,14 @@ fn leftovers(found: &Unexplained) -> Finding {
         ),
     };
     (ConditionType::Leftovers, status, reason, message)
+}
+
+/// Whether there is no token to show, so that nothing was tried.
+fn lacks_token(error: &GatewayError) -> bool {
+    matches!(
+        error.class(),
+        ErrorClass::TokenReferenceRefused | ErrorClass::TokenUnavailable
+    )
 }
 
 /// Whether the gateway was reached and does not let us in.

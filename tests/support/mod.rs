@@ -15,7 +15,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use openclaw_controller::cli::run;
-use openclaw_controller::config::{DesiredArgs, ExistenceArgs, LeadBoards, RunArgs, Span, TokenArgs, TokenHash};
+use openclaw_controller::config::{
+    ConnectionArgs, DesiredArgs, ExistenceArgs, LeadBoards, RunArgs, Span, TokenArgs, TokenHash,
+};
 use openclaw_controller::lab;
 use openclaw_controller::model::{AgentId, BoardId, Condition, ConditionStatus, ConditionType, Conditions, GatewayId};
 use openclaw_controller::store::{PgOptions, PgStore};
@@ -280,6 +282,8 @@ pub struct Options {
     pub prune: bool,
     /// Which boards are given a lead; by default none, so that tests see the agents that they made.
     pub leads: Option<LeadBoards>,
+    /// How gateways are connected to.
+    pub connections: ConnectionArgs,
 }
 
 impl Default for Options {
@@ -294,6 +298,7 @@ impl Default for Options {
             wake: false,
             prune: false,
             leads: Some(LeadBoards::None),
+            connections: ConnectionArgs::default(),
         }
     }
 }
@@ -316,6 +321,7 @@ impl Controller {
                 base_url: options.base_url,
                 templates_dir: options.templates_dir,
                 device_identity: Some(state.path().join("device.json")),
+                connections: options.connections,
                 listen: address,
                 agent_listen: options.agent_listen,
                 tokens: options.tokens,
