@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, File};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::guard::{Guard, TAG};
-use super::{handshake, install, port, processes, readiness};
+use super::{handshake, install, network, port, processes, readiness};
 
 /// A gateway is ready 10–20 s after its start on an idle machine; tests run several at once on two cores.
 const START: Duration = Duration::from_mins(2);
@@ -31,6 +32,9 @@ pub struct Options {
     pub port: Option<u16>,
     /// A directory for all its state, which is kept at the end; a temporary one, removed at the end, if none is given.
     pub state_dir: Option<PathBuf>,
+    /// The network namespace in which it runs, and the address there at which it is reached: a remote gateway, which listens on all
+    /// addresses and pairs devices. On loopback here if none is given.
+    pub remote: Option<(PathBuf, IpAddr)>,
     /// Start its channels, as people's gateways do. Without that, 2026.4.29 knows nothing of the channels in its config, and
     /// writes it back without them when an agent is updated or removed.
     pub channels: bool,
@@ -41,6 +45,7 @@ impl fmt::Debug for Options {
         f.debug_struct("Options")
             .field("port", &self.port)
             .field("state_dir", &self.state_dir)
+            .field("remote", &self.remote)
             .field("channels", &self.channels)
             .finish_non_exhaustive()
     }
@@ -57,6 +62,7 @@ pub struct RealGateway {
     token: String,
     port: u16,
     directory: PathBuf,
+    remote: Option<(PathBuf, IpAddr)>,
     channels: bool,
 }
 
@@ -95,6 +101,7 @@ impl RealGateway {
             token: options.token.unwrap_or_else(|| Uuid::new_v4().simple().to_string()),
             port: options.port.map_or_else(port::free, Ok)?,
             directory,
+            remote: options.remote,
             channels: options.channels,
         };
         gateway.prepare()?;
@@ -104,7 +111,11 @@ impl RealGateway {
 
     /// The URL of its WebSocket.
     pub fn url(&self) -> String {
-        format!("ws://127.0.0.1:{}", self.port)
+        let address = self
+            .remote
+            .as_ref()
+            .map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |(_, address)| *address);
+        format!("ws://{}", SocketAddr::new(address, self.port))
     }
 
     /// Its shared secret.
@@ -182,6 +193,27 @@ impl RealGateway {
         let ready = readiness::wait(&what, &mut child, &self.log_path(), START, probe).await;
         *process = Some(child);
         ready
+    }
+
+    /// Runs `openclaw` with these arguments beside the gateway, as its operator would, and returns what it prints.
+    ///
+    /// # Errors
+    /// When it fails, or is not done in time.
+    pub async fn operator(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = tokio::process::Command::from(self.command(arguments));
+        let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
+        let output = tokio::time::timeout(START, output)
+            .await
+            .with_context(|| format!("openclaw {arguments:?} was not done after {} s", START.as_secs()))?
+            .with_context(|| format!("cannot run {}", self.node.display()))?;
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(
+            output.status.success(),
+            "openclaw {arguments:?} failed ({}):\n{printed}\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(printed)
     }
 
     /// Stops it and starts it again.
@@ -269,7 +301,7 @@ impl RealGateway {
                 config["gateway"]["auth"] = json!({"mode": "token", "token": self.token});
             });
         }
-        self.write_config(&json!({
+        let mut config = json!({
             "gateway": {
                 "mode": "local",
                 "port": self.port,
@@ -278,21 +310,35 @@ impl RealGateway {
             },
             // Otherwise every gateway of this machine writes to one file below /tmp.
             "logging": {"file": self.directory.join("openclaw.log")},
-        }))
+        });
+        if self.remote.is_some() {
+            config["gateway"]["bind"] = json!("lan");
+            // Newer gateways do not listen to strangers before they are told where their pages are.
+            config["gateway"]["controlUi"] = json!({"allowedOrigins": [self.url().replace("ws://", "http://")]});
+        }
+        self.write_config(&config)
     }
 
     fn spawn(&self) -> Result<Child> {
         let log = File::options().create(true).append(true).open(self.log_path())?;
-        let mut command = Command::new(&self.node);
+        let port = self.port.to_string();
+        self.command(&["gateway", "run", "--allow-unconfigured", "--port", &port])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            // Ctrl-C on the terminal is for the owner to handle.
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot run {}", self.node.display()))
+    }
+
+    /// `openclaw` with these arguments, on the state of this gateway and where it runs.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let namespace = self.remote.as_ref().map(|(namespace, _)| namespace);
+        let mut command = network::command_in(namespace, self.node.as_os_str());
         command
             .arg(self.package.join("openclaw.mjs"))
-            .args([
-                "gateway",
-                "run",
-                "--allow-unconfigured",
-                "--port",
-                &self.port.to_string(),
-            ])
+            .args(arguments)
             // Nothing of the person's own OpenClaw, proxies or Node options.
             .env_clear()
             .env("PATH", self.path())
@@ -304,18 +350,11 @@ impl RealGateway {
             .env("OPENCLAW_STATE_DIR", self.state_dir())
             .env("OPENCLAW_CONFIG_PATH", self.config_path())
             .env(TAG, &self.directory)
-            .current_dir(&self.directory)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            // Ctrl-C on the terminal is for the owner to handle.
-            .process_group(0);
+            .current_dir(&self.directory);
         if !self.channels {
             command.env("OPENCLAW_SKIP_CHANNELS", "1");
         }
         command
-            .spawn()
-            .with_context(|| format!("cannot run {}", self.node.display()))
     }
 
     async fn end(&self, signal: Signal, patience: Duration) -> Result<()> {

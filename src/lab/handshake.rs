@@ -20,7 +20,16 @@ pub(super) async fn greet(url: &str, token: &str) -> Result<()> {
             greeted = true;
         } else if frame["type"] == "res" {
             ensure!(greeted, "the gateway answered before it was asked");
-            ensure!(frame["ok"] == true, "connect was refused: {}", frame["error"]);
+            // A gateway that wants to know who this is, or has got another token, has started just as well.
+            let stranger = matches!(
+                frame["error"]["details"]["code"].as_str(),
+                Some("PAIRING_REQUIRED" | "DEVICE_IDENTITY_REQUIRED" | "AUTH_TOKEN_MISMATCH")
+            );
+            ensure!(
+                frame["ok"] == true || stranger,
+                "connect was refused: {}",
+                frame["error"]
+            );
             let _ = socket.close(None).await;
             return Ok(());
         }

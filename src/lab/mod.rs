@@ -11,6 +11,7 @@ mod gateway;
 mod guard;
 mod handshake;
 mod install;
+mod network;
 mod port;
 mod postgres;
 mod processes;
@@ -19,6 +20,7 @@ mod shared;
 
 pub use gateway::{Options, RealGateway};
 pub use install::{VERSIONS, cache_dir};
+pub use network::{Network, in_own_network};
 pub use port::free as free_port;
 pub use postgres::{Postgres, PostgresOptions};
 pub use shared::shared_postgres;

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use super::agents;
 use super::config;
 use super::connection::{self, Outgoing};
+use super::devices::Devices;
 use super::dialect::SimDialect;
 use super::faults::Faults;
 use super::files;
@@ -132,6 +133,53 @@ impl SimGateway {
     /// How many clients are connected.
     pub fn connections(&self) -> usize {
         self.lock().connections.len()
+    }
+
+    // ---- Devices ----
+
+    /// Asks from now on for the approval of every device, as a gateway does that is reached from elsewhere. All connections are cut.
+    pub fn pair_devices(&self) {
+        self.lock().devices = Some(Devices::default());
+        self.cut_connections();
+    }
+
+    /// The pairing requests that wait for somebody.
+    pub fn pairing_requests(&self) -> Vec<String> {
+        self.lock().devices.as_ref().map(Devices::requests).unwrap_or_default()
+    }
+
+    /// Approves a device by the id of its request; says whether there was one.
+    pub fn approve_device(&self, request: &str) -> bool {
+        self.lock()
+            .devices
+            .as_mut()
+            .is_some_and(|devices| devices.approve(request))
+    }
+
+    /// The tokens that were issued to devices.
+    pub fn device_tokens(&self) -> Vec<String> {
+        self.lock().devices.as_ref().map(Devices::tokens).unwrap_or_default()
+    }
+
+    /// Replaces the tokens of all devices, and cuts all connections.
+    pub fn rotate_device_tokens(&self) {
+        if let Some(devices) = &mut self.lock().devices {
+            devices.rotate();
+        }
+        self.cut_connections();
+    }
+
+    /// Replaces the gateway's own token, as a restart with another config does; connections stay.
+    pub fn replace_token(&self, token: &str) {
+        token.clone_into(&mut self.lock().token);
+    }
+
+    /// Forgets all devices, and cuts all connections.
+    pub fn remove_devices(&self) {
+        if let Some(devices) = &mut self.lock().devices {
+            devices.forget();
+        }
+        self.cut_connections();
     }
 
     // ---- What somebody else does ----

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::config::hex;
+use super::devices;
 use super::faults::Faults;
 use super::methods::{self, Caller};
 use super::rpc::RpcError;
@@ -67,6 +68,7 @@ pub(super) fn connect(
         }
     }
     let token = text("/auth/token");
+    let device_token = text("/auth/deviceToken");
     let scopes: Vec<String> = params
         .get("scopes")
         .and_then(Value::as_array)
@@ -77,27 +79,16 @@ pub(super) fn connect(
             let mode = text("/client/mode").unwrap_or_default();
             let role = text("/role").unwrap_or_default();
             let claim = [client_id, mode, role, scopes.join(",")];
-            verify_device(state, opening, device, &claim, token.as_deref().unwrap_or_default())?
+            let signed = token.as_deref().or(device_token.as_deref());
+            verify_device(state, opening, device, &claim, signed.unwrap_or_default())?
         }
         None => "no device".to_owned(),
     };
-    match token {
-        Some(token) if token == state.token => {}
-        Some(_) => {
-            return Err(unauthorized(
-                "mismatch",
-                "AUTH_TOKEN_MISMATCH",
-                "retry_with_device_token",
-            ));
-        }
-        None => {
-            return Err(unauthorized(
-                "missing",
-                "AUTH_TOKEN_MISSING",
-                "update_auth_configuration",
-            ));
-        }
-    }
+    admit_token(state, token.as_deref(), device_token.as_deref(), &device)?;
+    let issued = match &mut state.devices {
+        Some(devices) if params.get("device").is_some() => Some(devices.admit(&device)?),
+        _ => None,
+    };
     let scopes = faults.grant(scopes);
     let hello = json!({
         "type": "hello-ok",
@@ -108,7 +99,7 @@ pub(super) fn connect(
             "events": ["connect.challenge", "presence", "tick", "shutdown", "health"],
         },
         "snapshot": {},
-        "auth": { "role": "operator", "scopes": scopes },
+        "auth": devices::auth(&scopes, issued.as_deref()),
         "policy": {
             "maxPayload": 26_214_400,
             "maxBufferedBytes": 52_428_800,
@@ -156,6 +147,41 @@ fn origin(opening: &Opening) -> Result<(), Refusal> {
                    gateway.controlUi.allowedOrigins)";
     let details = json!({ "code": "CONTROL_UI_ORIGIN_NOT_ALLOWED", "reason": "origin missing or invalid" });
     Err((RpcError::invalid(message).details(details), 1008))
+}
+
+/// Whether one of the tokens lets in: the gateway's own, or else the one that was issued to this device.
+fn admit_token(state: &State, token: Option<&str>, device_token: Option<&str>, device: &str) -> Result<(), Refusal> {
+    let issued = |token| {
+        state
+            .devices
+            .as_ref()
+            .is_some_and(|devices| devices.is_token(device, token))
+    };
+    match (token, device_token) {
+        (Some(token), _) if token == state.token => Ok(()),
+        (_, Some(token)) if issued(token) => Ok(()),
+        (_, Some(_)) => {
+            let message = "unauthorized: device token mismatch (rotate/reissue device token)";
+            let details = json!({
+                "code": "AUTH_DEVICE_TOKEN_MISMATCH",
+                "authReason": "device_token_mismatch",
+                "canRetryWithDeviceToken": false,
+                "recommendedNextStep": "update_auth_credentials",
+            });
+            Err((RpcError::invalid(message).details(details), 1008))
+        }
+        (Some(token), None) if issued(token) => Ok(()),
+        (Some(_), None) => Err(unauthorized(
+            "mismatch",
+            "AUTH_TOKEN_MISMATCH",
+            "retry_with_device_token",
+        )),
+        (None, None) => Err(unauthorized(
+            "missing",
+            "AUTH_TOKEN_MISSING",
+            "update_auth_configuration",
+        )),
+    }
 }
 
 fn unauthorized(what: &str, code: &str, next: &str) -> Refusal {

@@ -12,6 +12,7 @@ mod clock;
 mod config;
 mod connection;
 mod connector;
+mod devices;
 mod dialect;
 mod faults;
 mod files;

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::clock::Clock;
 use super::config::{self, Entry};
 use super::connection::Outgoing;
+use super::devices::Devices;
 use super::dialect::{Restart, SimDialect};
 use super::journal::JournalEntry;
 use super::limits::WriteLimits;
@@ -40,6 +41,8 @@ pub(super) struct File {
 pub(super) struct State {
     pub(super) dialect: SimDialect,
     pub(super) token: String,
+    /// The devices that it knows; `None` where it is reached over loopback and asks nobody for approval.
+    pub(super) devices: Option<Devices>,
     pub(super) clock: Clock,
     /// The config file.
     pub(super) config: Value,
@@ -92,6 +95,7 @@ impl State {
         Self {
             dialect,
             token: token.to_owned(),
+            devices: None,
             clock: Clock::start(),
             config: config::fresh(token),
             workspaces: BTreeMap::new(),

@@ -62,6 +62,11 @@ pub struct Process {
 impl Process {
     /// Starts it on a database, with further arguments.
     pub fn run(database_url: &str, arguments: &[&str]) -> Self {
+        Self::run_in(database_url, arguments, &[])
+    }
+
+    /// The same, with further environment variables.
+    pub fn run_in(database_url: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let state = TempDir::new().unwrap();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, lab::free_port().unwrap()));
         let log = File::create(state.path().join("log")).unwrap();
@@ -79,6 +84,7 @@ impl Process {
             .env("DATABASE_URL", database_url)
             .env("OPENCLAW_CONTROLLER_NO_WAKE", "true")
             .env("OPENCLAW_CONTROLLER_ENSURE_LEADS", "none")
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)

@@ -1,0 +1,140 @@
+//! Real gateways in another network: their devices have to be approved there, and get tokens.
+
+use std::path::Path;
+
+use openclaw_controller::lab::{Network, Options, RealGateway, in_own_network};
+use openclaw_controller::model::{ConditionStatus, ConditionType};
+use serde_json::Value;
+
+use crate::fixture::everything_stored;
+use crate::support::process::Process;
+use crate::support::{Database, PATIENCE, eventually};
+
+use ConditionStatus::{False, True};
+use ConditionType::Authorized;
+
+fn kept(controller: &Process) -> String {
+    std::fs::read_to_string(kept_at(&controller.device_identity())).unwrap_or_default()
+}
+
+fn kept_at(identity: &Path) -> std::path::PathBuf {
+    identity.with_file_name("device.json.tokens")
+}
+
+/// The ids of the pairing requests that wait, as the gateway's own CLI lists them.
+async fn waiting(gateway: &RealGateway) -> Vec<String> {
+    let printed = gateway.operator(&["devices", "list", "--json"]).await.unwrap();
+    let json = &printed[printed.find('{').expect("it prints JSON")..];
+    let devices: Value = serde_json::from_str(json).unwrap();
+    let pending = devices["pending"].as_array().unwrap();
+    pending
+        .iter()
+        .map(|request| request["requestId"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// The story of a device: it waits, is approved with the command that the operator was told, gets a token, and uses it.
+async fn a_device_is_approved_and_gets_a_token(version: &str) {
+    let network = Network::new().unwrap();
+    let options = Options {
+        remote: Some((network.namespace(), Network::FAR)),
+        ..Options::default()
+    };
+    let gateway = RealGateway::start(version, options).await.unwrap();
+    let database = Database::migrated().await;
+    let organization = database.organization().await;
+    let root = gateway.workspace_root().display().to_string();
+    let row = database
+        .gateway(organization, &gateway.url(), gateway.token(), &root)
+        .await;
+    let board = database.board(organization, Some(row), "board").await;
+    let agent = database.agent(row, Some(board), "Wren", false).await;
+    let controller = Process::run(&database.url, &["--log", "debug"]);
+
+    let condition = database
+        .gateway_condition(row, Authorized, False, "PairingRequired")
+        .await;
+    let refused = async || {
+        controller
+            .metric("openclaw_controller_rpc_total", "outcome=\"PairingRequired\"")
+            .await
+    };
+    eventually("it has asked twice more", PATIENCE, async || {
+        (refused().await >= 3.0).then_some(())
+    })
+    .await;
+    let requests = waiting(&gateway).await;
+    assert_eq!(requests.len(), 1, "one request however often it asks: {requests:?}");
+    let command = format!("`openclaw devices approve {}`", requests[0]);
+    let again = database
+        .gateway_condition(row, Authorized, False, "PairingRequired")
+        .await;
+    assert!(again.message.contains(&command), "{}", again.message);
+    assert_eq!(again, condition);
+
+    gateway.operator(&["devices", "approve", &requests[0]]).await.unwrap();
+    database.agent_ready(agent).await;
+    database.gateway_condition(row, Authorized, True, "ScopesGranted").await;
+    let file: Value = serde_json::from_str(&kept(&controller)).unwrap();
+    let first = file["tokens"][0]["token"].as_str().unwrap().to_owned();
+
+    // With the gateway's own token replaced, the device's is what lets it in.
+    gateway.stop().await.unwrap();
+    gateway
+        .edit_config(|config| config["gateway"]["auth"]["token"] = "another-token-3c".into())
+        .unwrap();
+    gateway.start_again().await.unwrap();
+    let connected = async || {
+        controller
+            .metric("openclaw_controller_rpc_total", "method=\"connect\",outcome=\"ok\"")
+            .await
+    };
+    let before = connected().await;
+    eventually("it is let in again", PATIENCE, async || {
+        (connected().await > before || before >= 2.0).then_some(())
+    })
+    .await;
+    database.gateway_ready(row).await;
+
+    // The device's token is taken away, and the row's does not fit: that is what the gateway says, once.
+    let device = file["tokens"][0]["device"].as_str().unwrap();
+    gateway
+        .operator(&["devices", "rotate", "--device", device, "--role", "operator", "--json"])
+        .await
+        .unwrap();
+    gateway.restart().await.unwrap();
+    database.gateway_condition(row, Authorized, False, "Unauthorized").await;
+    assert!(!kept(&controller).contains(&first), "a refused token is not kept");
+    // With the right token in the row it goes on, and gets the new one.
+    database.execute("UPDATE gateways SET token = 'another-token-3c'").await;
+    database.gateway_ready(row).await;
+    let file: Value = serde_json::from_str(&kept(&controller)).unwrap();
+    let second = file["tokens"][0]["token"].as_str().unwrap().to_owned();
+    assert_ne!(first, second);
+
+    let stored = everything_stored(&database).await;
+    let metrics = controller.page("/metrics").await.1;
+    for secret in [&first, &second, gateway.token(), "another-token-3c"] {
+        for (place, text) in [("log", &controller.log()), ("database", &stored), ("metrics", &metrics)] {
+            assert!(!text.contains(secret), "a token is in the {place}");
+        }
+    }
+}
+
+macro_rules! versions {
+    ($($test:ident: $version:literal;)+) => {$(
+        #[tokio::test(flavor = "multi_thread")]
+        async fn $test() {
+            let name = concat!("remote::", stringify!($test));
+            if !in_own_network(name, &[$version]).await.unwrap() {
+                a_device_is_approved_and_gets_a_token($version).await;
+            }
+        }
+    )+};
+}
+
+versions! {
+    on_2026_4_29_a_remote_gateways_operator_approves_the_device_and_its_token_lets_it_in: "2026.4.29";
+    on_2026_7_1_a_remote_gateways_operator_approves_the_device_and_its_token_lets_it_in: "2026.7.1";
+    on_2026_9_6_a_remote_gateways_operator_approves_the_device_and_its_token_lets_it_in: "2026.9.6";
+}
