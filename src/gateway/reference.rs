@@ -144,7 +144,7 @@ impl TokenReferences {
                 "the token's file {shown} has more than {MOST} bytes"
             )));
         }
-        usable(text, &format!("the token's file {shown}"))
+        usable(&text, &format!("the token's file {shown}"))
     }
 }
 
@@ -158,14 +158,14 @@ fn variable(name: &str) -> Result<SecretString, GatewayError> {
         return Err(GatewayError::new(ErrorClass::TokenReferenceRefused, message));
     }
     match std::env::var(name) {
-        Ok(token) => usable(token, &format!("the environment variable {name}")),
+        Ok(token) => usable(&token, &format!("the environment variable {name}")),
         Err(_) => Err(unavailable(format!("the environment variable {name} is not set"))
             .with_advice("Set it where the controller is started, and start the controller again.")),
     }
 }
 
 /// The token without the line break that editors add. Anything else of several lines is no token, and may be something else.
-fn usable(text: String, from: &str) -> Result<SecretString, GatewayError> {
+fn usable(text: &str, from: &str) -> Result<SecretString, GatewayError> {
     let token = text.trim_end_matches(['\r', '\n']);
     if token.trim().is_empty() {
         return Err(unavailable(format!("{from} is empty")));
@@ -285,7 +285,7 @@ mod tests {
             (b"\n\n", "is empty"),
             (b"s3cret\nand more", "one line"),
             (b"s3cret\xff", "cannot be read"),
-            (&[b'a'; 20_000], "bytes"),
+            (&vec![b'a'; 20_000], "bytes"),
         ] {
             fs::write(&file, text).unwrap();
             let (class, message) = resolve(&references, "file:token").await.unwrap_err();
