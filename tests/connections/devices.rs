@@ -2,8 +2,9 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use openclaw_controller::gateway::ErrorClass;
+use openclaw_controller::gateway::{ErrorClass, Target};
 use openclaw_controller::model::{ConditionStatus, ConditionType, GatewayId};
+use serde_json::Value;
 
 use crate::fixture::{Dialer, Gateway, TOKEN, everything_stored, target};
 use crate::support::process::Process;
@@ -147,6 +148,60 @@ async fn a_device_token_is_kept_privately_preferred_and_given_up_when_it_is_refu
             assert!(!text.contains(secret), "{secret} is in the {place}");
         }
     }
+}
+
+/// What every gateway that pairs devices answers to one that it does not know, that it knows, and that shows a token that is not its.
+pub(crate) async fn a_device_is_let_in_by_its_approval_and_its_token(row: &Target, approve: impl AsyncFn(&str)) {
+    let dialer = Dialer::new(None);
+    let mut requests = Vec::new();
+    for _ in 0..2 {
+        let error = dialer.connect(row).await.unwrap_err();
+        let told = error.to_string();
+        assert_eq!(
+            (error.class(), error.code(), error.is_transient()),
+            (ErrorClass::PairingRequired, Some("PAIRING_REQUIRED"), false),
+            "{told}"
+        );
+        assert!(error.awaits_approval(), "{told}");
+        let (_, command) = told.split_once("`openclaw devices approve ").expect("the command");
+        requests.push(command.split_once('`').unwrap().0.to_owned());
+    }
+    assert_eq!(requests[0], requests[1], "the same request however often it asks");
+    assert_eq!(dialer.device_tokens(), "");
+    approve(&requests[0]).await;
+    let client = dialer.connect(row).await.unwrap();
+    client.config_get().await.unwrap();
+    let kept = dialer.device_tokens();
+    let issued = first_token(&kept);
+    // By the token alone, which the gateway gives once more.
+    dialer.connect(row).await.unwrap();
+    assert_eq!(dialer.device_tokens(), kept);
+    // One that is not its own costs one more connection, and is replaced.
+    dialer.set_device_tokens(&kept.replace(&issued, "not-a-token-of-any-device"));
+    dialer.connect(row).await.unwrap();
+    assert_eq!(first_token(&dialer.device_tokens()), issued);
+    // A row without a token is not the row by whose token it was obtained.
+    let bare = Target {
+        token: None,
+        ..row.clone()
+    };
+    let error = dialer.connect(&bare).await.unwrap_err();
+    assert_eq!(error.code(), Some("AUTH_TOKEN_MISSING"), "{error}");
+}
+
+/// The first token in the text of a file of device tokens.
+pub(crate) fn first_token(kept: &str) -> String {
+    let file: Value = serde_json::from_str(kept).unwrap();
+    file["tokens"][0]["token"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_simulated_gateway_pairs_devices_as_real_ones_do() {
+    let gateway = Gateway::start().await;
+    gateway.sim.pair_devices();
+    let row = target(gateway.server.url(), TOKEN);
+    let approve = async |request: &str| assert!(gateway.sim.approve_device(request));
+    a_device_is_let_in_by_its_approval_and_its_token(&row, approve).await;
 }
 
 #[tokio::test]

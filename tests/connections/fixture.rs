@@ -72,7 +72,16 @@ impl Dialer {
 
     /// What is kept of device tokens.
     pub(crate) fn device_tokens(&self) -> String {
-        std::fs::read_to_string(self.directory.path().join("device.json.tokens")).unwrap_or_default()
+        std::fs::read_to_string(self.device_tokens_at()).unwrap_or_default()
+    }
+
+    /// Puts something else in its place.
+    pub(crate) fn set_device_tokens(&self, text: &str) {
+        std::fs::write(self.device_tokens_at(), text).unwrap();
+    }
+
+    fn device_tokens_at(&self) -> std::path::PathBuf {
+        self.directory.path().join("device.json.tokens")
     }
 }
 

@@ -1,12 +1,11 @@
 //! Real gateways in another network: their devices have to be approved there, and get tokens.
 
-use std::path::Path;
-
 use openclaw_controller::lab::{Network, Options, RealGateway, in_own_network};
 use openclaw_controller::model::{ConditionStatus, ConditionType};
 use serde_json::Value;
 
-use crate::fixture::everything_stored;
+use crate::devices::{a_device_is_let_in_by_its_approval_and_its_token, first_token};
+use crate::fixture::{everything_stored, target};
 use crate::support::process::Process;
 use crate::support::{Database, PATIENCE, eventually};
 
@@ -14,11 +13,8 @@ use ConditionStatus::{False, True};
 use ConditionType::Authorized;
 
 fn kept(controller: &Process) -> String {
-    std::fs::read_to_string(kept_at(&controller.device_identity())).unwrap_or_default()
-}
-
-fn kept_at(identity: &Path) -> std::path::PathBuf {
-    identity.with_file_name("device.json.tokens")
+    let path = controller.device_identity().with_file_name("device.json.tokens");
+    std::fs::read_to_string(path).unwrap_or_default()
 }
 
 /// The ids of the pairing requests that wait, as the gateway's own CLI lists them.
@@ -41,6 +37,11 @@ async fn a_device_is_approved_and_gets_a_token(version: &str) {
         ..Options::default()
     };
     let gateway = RealGateway::start(version, options).await.unwrap();
+    let approve = async |request: &str| {
+        gateway.operator(&["devices", "approve", request]).await.unwrap();
+    };
+    a_device_is_let_in_by_its_approval_and_its_token(&target(gateway.url(), gateway.token()), approve).await;
+
     let database = Database::migrated().await;
     let organization = database.organization().await;
     let root = gateway.workspace_root().display().to_string();
@@ -76,7 +77,7 @@ async fn a_device_is_approved_and_gets_a_token(version: &str) {
     database.agent_ready(agent).await;
     database.gateway_condition(row, Authorized, True, "ScopesGranted").await;
     let file: Value = serde_json::from_str(&kept(&controller)).unwrap();
-    let first = file["tokens"][0]["token"].as_str().unwrap().to_owned();
+    let first = first_token(&kept(&controller));
 
     // With the gateway's own token replaced, the device's is what lets it in.
     gateway.stop().await.unwrap();
@@ -108,8 +109,7 @@ async fn a_device_is_approved_and_gets_a_token(version: &str) {
     // With the right token in the row it goes on, and gets the new one.
     database.execute("UPDATE gateways SET token = 'another-token-3c'").await;
     database.gateway_ready(row).await;
-    let file: Value = serde_json::from_str(&kept(&controller)).unwrap();
-    let second = file["tokens"][0]["token"].as_str().unwrap().to_owned();
+    let second = first_token(&kept(&controller));
     assert_ne!(first, second);
 
     let stored = everything_stored(&database).await;
