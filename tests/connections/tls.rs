@@ -135,7 +135,10 @@ async fn every_command_that_connects_refuses_to_start_with_an_unusable_ca_file_o
     let garbage = directory.path().join("garbage.pem");
     std::fs::write(&garbage, "garbage").unwrap();
     let (garbage, missing) = (garbage.display().to_string(), "/no/such/place".to_owned());
-    for command in [&["run", "--listen", "127.0.0.1:0"][..], &["diff"]] {
+    let organization = database.organization().await;
+    let gateway = database.gateway(organization, "", TOKEN, "/ws").await.to_string();
+    let sync = ["sync", "--gateway", &gateway];
+    for command in [&["run", "--listen", "127.0.0.1:0"][..], &["diff"], &sync] {
         for (flag, value, says) in [
             ("--gateway-ca-file", &garbage, "holds no certificate"),
             ("--gateway-ca-file", &missing, "cannot read the CA file"),
@@ -148,5 +151,41 @@ async fn every_command_that_connects_refuses_to_start_with_an_unusable_ca_file_o
             let told = ended.stderr;
             assert!(told.contains(says) && told.contains(flag), "{arguments:?}: {told}");
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn diff_and_sync_reach_a_gateway_by_a_private_ca_and_a_token_file_as_run_does() {
+    let directory = TempDir::new().unwrap();
+    let ca_file = directory.path().join("ca.pem");
+    let authority = Authority::new("ours");
+    authority.write(&ca_file);
+    std::fs::write(directory.path().join("token"), TOKEN).unwrap();
+    let gateway = Gateway::start().await;
+    let proxy = Proxy::tls(gateway.address(), authority.issue(&["localhost"]), Manner::default()).await;
+    let database = Database::migrated().await;
+    let organization = database.organization().await;
+    let url = format!("wss://localhost:{}", proxy.address.port());
+    let row = database.gateway(organization, &url, "file:token", "/ws").await;
+    let board = database.board(organization, Some(row), "board").await;
+    database.agent(row, Some(board), "Wren", false).await;
+    let (ca, dir) = (ca_file.display().to_string(), directory.path().display().to_string());
+    let environment = [
+        ("DATABASE_URL", &*database.url),
+        ("OPENCLAW_CONTROLLER_GATEWAY_CA_FILE", &ca),
+        ("OPENCLAW_CONTROLLER_GATEWAY_TOKEN_DIR", &dir),
+    ];
+    let differs = process::command(&["diff"], &environment).await;
+    assert_eq!(differs.code, Some(1), "{differs:?}");
+    assert!(differs.stdout.contains("Wren"), "{}", differs.stdout);
+    let without = process::command(&["diff"], &environment[..2]).await;
+    assert_eq!(without.code, Some(2), "{without:?}");
+    assert!(without.stdout.contains("--gateway-token-dir"), "{}", without.stdout);
+    let gateway = row.to_string();
+    let sync = ["sync", "--gateway", &gateway, "--no-include-main"];
+    let synced = process::command(&sync, &environment).await;
+    assert_eq!(synced.code, Some(0), "{synced:?}");
+    for finished in [differs, without, synced] {
+        assert!(!finished.stdout.contains(TOKEN) && !finished.stderr.contains(TOKEN));
     }
 }
