@@ -11,6 +11,8 @@
     reason = "a simulation that cannot go on has failed; these say where"
 )]
 
+#[path = "contract/mod.rs"]
+mod contract;
 #[path = "simulation/crash_points.rs"]
 mod crash_points;
 #[path = "simulation/deadlines.rs"]

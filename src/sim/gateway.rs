@@ -16,6 +16,7 @@ use super::connection::{self, Outgoing};
 use super::dialect::SimDialect;
 use super::faults::Faults;
 use super::files;
+use super::frames::{FrameHook, SeenFrame, Sender};
 use super::journal::JournalEntry;
 use super::server::SimServer;
 use super::sessions::{ChatMessage, SimSession};
@@ -134,6 +135,12 @@ impl SimGateway {
         self.lock().connections.len()
     }
 
+    /// Has this called with every frame that a client sends and every frame that is sent to one, in the order of each
+    /// connection. Rubbish that a fault asked for is left out. The hook must not ask anything of the gateway.
+    pub fn on_frame(&self, hook: impl Fn(&SeenFrame<'_>) + Send + Sync + 'static) {
+        self.lock().on_frame = Some(FrameHook::new(hook));
+    }
+
     // ---- What somebody else does ----
 
     /// Has this called, in a task of its own, whenever a message starts a run in an agent's main session: the gateway runs
@@ -240,6 +247,18 @@ impl SimGateway {
         let mut state = self.lock();
         state.frozen = false;
         state.freeze = None;
+    }
+
+    /// Shows a frame to whoever wants to see them.
+    pub(super) fn saw(&self, connection: u64, sender: Sender, text: &str) {
+        let hook = self.lock().on_frame.clone();
+        if let Some(hook) = hook {
+            hook.call(&SeenFrame {
+                connection,
+                sender,
+                text,
+            });
+        }
     }
 
     pub(super) fn restart_now(&self) {

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::config::hex;
+use super::dialect::SimDialect;
 use super::faults::Faults;
 use super::methods::{self, Caller};
 use super::rpc::RpcError;
@@ -99,7 +100,8 @@ pub(super) fn connect(
         }
     }
     let scopes = faults.grant(scopes);
-    let hello = json!({
+    let uptime = u64::try_from(state.clock.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let mut hello = json!({
         "type": "hello-ok",
         "protocol": state.dialect.protocol(),
         "server": { "version": state.dialect.version(), "connId": format!("sim-{}", opening.id) },
@@ -107,7 +109,12 @@ pub(super) fn connect(
             "methods": methods::names(),
             "events": ["connect.challenge", "presence", "tick", "shutdown", "health"],
         },
-        "snapshot": {},
+        "snapshot": {
+            "presence": [],
+            "health": {},
+            "stateVersion": { "presence": 1, "health": 1 },
+            "uptimeMs": uptime,
+        },
         "auth": { "role": "operator", "scopes": scopes },
         "policy": {
             "maxPayload": 26_214_400,
@@ -115,6 +122,11 @@ pub(super) fn connect(
             "tickIntervalMs": u64::try_from(faults.tick().as_millis()).unwrap_or(u64::MAX),
         },
     });
+    match state.dialect {
+        SimDialect::V2026_4_29 => hello["canvasHostUrl"] = json!("http://127.0.0.1:18789"),
+        SimDialect::V2026_7_1 => {}
+        SimDialect::V2026_9_6 => hello["auth"]["method"] = json!("token"),
+    }
     Ok((Caller { scopes, device }, hello))
 }
 

@@ -22,6 +22,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::contract::Watch;
+
 /// The resync interval of every simulated controller.
 pub(crate) const RESYNC: Duration = Duration::from_mins(2);
 
@@ -40,6 +42,8 @@ pub(crate) struct Place {
     pub(crate) gateway: SimGateway,
     /// The config before the controller ever saw it.
     pub(crate) baseline: Value,
+    /// Holds every frame against the protocol's contract.
+    watch: Watch,
 }
 
 /// Rows, gateways and the parts that replicas are made of.
@@ -142,7 +146,13 @@ impl World {
             created_at: self.created_at(),
         });
         let baseline = gateway.config();
-        self.places.push(Place { id, gateway, baseline });
+        let watch = Watch::simulated(&gateway);
+        self.places.push(Place {
+            id,
+            gateway,
+            baseline,
+            watch,
+        });
         id
     }
 

@@ -30,6 +30,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+#[path = "../contract/mod.rs"]
+pub mod contract;
 pub mod process;
 
 /// How long things may take that take seconds at most on an idle machine; tests share two cores.
