@@ -11,6 +11,8 @@
     reason = "a simulation that cannot go on has failed; these say where"
 )]
 
+#[path = "simulation/adoption.rs"]
+mod adoption;
 #[path = "contract/mod.rs"]
 mod contract;
 #[path = "simulation/crash_points.rs"]

@@ -1,5 +1,6 @@
 //! The handle of a simulated gateway.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -103,6 +104,14 @@ impl SimGateway {
         let state = self.lock();
         let workspace = workspace_of(&state, agent)?;
         Some(state.workspaces.get(&workspace)?.get(name)?.text.clone())
+    }
+
+    /// All files of an agent's workspace, by name.
+    pub fn files(&self, agent: &str) -> BTreeMap<String, String> {
+        let state = self.lock();
+        let files = workspace_of(&state, agent).and_then(|workspace| state.workspaces.get(&workspace));
+        let text = |(name, file): (&String, &super::state::File)| (name.clone(), file.text.clone());
+        files.map(|files| files.iter().map(text).collect()).unwrap_or_default()
     }
 
     /// A session.

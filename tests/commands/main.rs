@@ -10,6 +10,7 @@ mod shown;
 #[path = "../support/mod.rs"]
 mod support;
 mod sync;
+mod unmanaged;
 mod usage;
 mod watched;
 

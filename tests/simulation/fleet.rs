@@ -9,11 +9,13 @@ use openclaw_controller::model::{
     AgentId, AgentRequests, AgentRow, Board, BoardId, EnsureLeads, GatewayAgentId, GatewayId, GatewayRow, User,
     workspace_path,
 };
-use openclaw_controller::reconcile::{AGENT_CONTROLLER, Fleet, GATEWAY_CONTROLLER, Settings, TokenPolicy, Workers};
+use openclaw_controller::reconcile::{
+    self, AGENT_CONTROLLER, Fleet, GATEWAY_CONTROLLER, Settings, TokenPolicy, UnmanagedAgents, Workers,
+};
 use openclaw_controller::render::TemplateSet;
 use openclaw_controller::runtime::{FleetMetrics, Ownership, OwnershipConfig, RuntimeMetrics};
 use openclaw_controller::sim::{SimConnector, SimDialect, SimGateway};
-use openclaw_controller::store::MemoryStore;
+use openclaw_controller::store::{MemoryStore, Store};
 use openclaw_controller::token::{self, HashFormat};
 use prometheus::Registry;
 use secrecy::ExposeSecret;
@@ -43,7 +45,7 @@ pub(crate) struct Place {
     /// The config before the controller ever saw it.
     pub(crate) baseline: Value,
     /// Holds every frame against the protocol's contract.
-    watch: Watch,
+    _watch: Watch,
 }
 
 /// Rows, gateways and the parts that replicas are made of.
@@ -151,7 +153,7 @@ impl World {
             id,
             gateway,
             baseline,
-            watch,
+            _watch: watch,
         });
         id
     }
@@ -281,6 +283,19 @@ impl World {
             }
         });
         Replica { stop, task, registry }
+    }
+
+    /// Looks for agents on a gateway that no row explains, as the command does.
+    pub(crate) async fn unmanaged(&self, place: usize) -> UnmanagedAgents {
+        let fleet = self.store.load_fleet().await.unwrap();
+        let left = reconcile::left_behind(&fleet);
+        let here = fleet
+            .iter()
+            .find(|snapshot| snapshot.gateway.id == self.places[place].id);
+        let connector = self.connector.as_ref();
+        reconcile::unmanaged(&self.store, connector, &fleet, here.unwrap(), &left)
+            .await
+            .unwrap()
     }
 
     /// How many requests tried to change something, on all gateways.
