@@ -16,6 +16,8 @@ mod error;
 mod files;
 mod frame;
 mod handshake;
+#[cfg(feature = "sim")]
+pub mod heard;
 mod methods;
 mod metrics;
 mod probe;

@@ -5,6 +5,7 @@
 mod agent;
 mod gateway;
 mod leads;
+mod merge;
 mod removal;
 mod unmanaged;
 mod wake;

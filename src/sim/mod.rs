@@ -39,6 +39,7 @@ pub use faults::{Fault, Faults};
 pub use frames::{SeenFrame, Sender};
 pub use gateway::SimGateway;
 pub use journal::JournalEntry;
+pub use patch::{merged_config, shown_config};
 pub use server::SimServer;
 pub use sessions::{ChatMessage, SimSession};
 pub use wake::Woken;
