@@ -4,6 +4,8 @@
 CARGO ?= cargo
 # Which gateway the demo starts: nothing for the simulated one, or a version of OpenClaw.
 GATEWAY ?=
+# How long each fuzz target runs.
+FUZZ_SECONDS ?= 60
 
 # rustup's own directory is not on every non-interactive PATH.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -14,6 +16,7 @@ help: ## Show this list
 	@echo
 	@echo "  GATEWAY=2026.9.6                  for 'make demo': a real OpenClaw of this version, from npm (about 650 MB);"
 	@echo "                                    for 'make bench': measure this version (default: 2026.9.6)"
+	@echo "  FUZZ_SECONDS=600                  for 'make fuzz': how long each of its three targets runs (default: 60)"
 	@echo "  OPENCLAW_CONTROLLER_CACHE=DIR     where Postgres, Node and gateways are kept (default: /var/cache/openclaw-controller"
 	@echo "                                    for root, else ~/.cache/openclaw-controller)"
 	@echo "  OPENCLAW_CONTROLLER_PG=cache      use an unpacked Postgres even if the system has one"
@@ -37,6 +40,14 @@ lint: ## Formatting, clippy, documentation, licences: without running anything
 .PHONY: test
 test: lint ## Everything: lint, then all tests, with real Postgres and real gateways
 	$(CARGO) test --locked --features sim
+
+.PHONY: fuzz
+fuzz: ## Fuzz everything that a gateway can say with libFuzzer; what it finds is kept in fuzz/artifacts (a minute per target)
+	@fuzz=$$(deploy/dev/install-cargo-fuzz.sh) && cd fuzz && for target in frame config file; do \
+	  mkdir -p found/$$target && \
+	  RUSTC_BOOTSTRAP=1 PATH="$$(dirname "$$fuzz"):$$PATH" $(CARGO) fuzz run -s none $$target found/$$target corpus/$$target -- \
+	    -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -max_len=65536 -print_final_stats=1 || exit 1; \
+	done
 
 .PHONY: bench
 bench: ## Convergence against the bare minimal calls, on real gateways (several minutes)

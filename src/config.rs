@@ -262,24 +262,32 @@ impl DesiredArgs {
 
     /// Where the device's key is kept.
     pub fn device_identity(&self) -> anyhow::Result<PathBuf> {
-        if let Some(path) = &self.device_identity {
-            return Ok(path.clone());
-        }
-        let var = |name: &str| {
-            std::env::var_os(name)
-                .filter(|value| !value.is_empty())
-                .map(PathBuf::from)
-        };
-        let directory = match (var("STATE_DIRECTORY"), var("HOME")) {
-            (Some(state), _) => state,
-            (None, Some(home)) if home.as_path() != std::path::Path::new("/root") => var("XDG_STATE_HOME")
-                .unwrap_or_else(|| home.join(".local/state"))
-                .join("openclaw-controller"),
-            (None, Some(_)) => PathBuf::from("/var/lib/openclaw-controller"),
-            (None, None) => bail!("HOME is not set; say with --device-identity where the device's key is to be kept"),
-        };
-        Ok(directory.join("device.json"))
+        device_identity(self.device_identity.as_ref())
     }
+}
+
+/// Where the device's key is kept: where it was said, or else where this machine keeps such things.
+///
+/// # Errors
+/// Nothing was said, and there is no home directory.
+pub fn device_identity(chosen: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
+    if let Some(path) = chosen {
+        return Ok(path.clone());
+    }
+    let var = |name: &str| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    let directory = match (var("STATE_DIRECTORY"), var("HOME")) {
+        (Some(state), _) => state,
+        (None, Some(home)) if home.as_path() != std::path::Path::new("/root") => var("XDG_STATE_HOME")
+            .unwrap_or_else(|| home.join(".local/state"))
+            .join("openclaw-controller"),
+        (None, Some(_)) => PathBuf::from("/var/lib/openclaw-controller"),
+        (None, None) => bail!("HOME is not set; say with --device-identity where the device's key is to be kept"),
+    };
+    Ok(directory.join("device.json"))
 }
 
 /// The settings of `run`.

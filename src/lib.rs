@@ -22,3 +22,6 @@ pub mod sim;
 
 #[cfg(feature = "sim")]
 pub mod lab;
+
+#[cfg(feature = "sim")]
+pub mod fuzz;

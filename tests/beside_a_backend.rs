@@ -12,6 +12,7 @@ use openclaw_controller::model::{ConditionStatus, ConditionType};
 use openclaw_controller::sim::{SimDialect, SimGateway};
 use openclaw_controller::token;
 use secrecy::ExposeSecret;
+use support::contract::Watch;
 use support::{Controller, Database, Options, PATIENCE, eventually};
 use tempfile::TempDir;
 use tokio::time::{Duration, sleep};
@@ -33,6 +34,7 @@ struct Fleet {
     templates: TempDir,
     agents: Vec<String>,
     _server: openclaw_controller::sim::SimServer,
+    _watch: Watch,
 }
 
 impl Fleet {
@@ -43,6 +45,7 @@ impl Fleet {
         // Its words of pausing are another test's.
         database.execute("DELETE FROM board_memory").await;
         let sim = SimGateway::new(SimDialect::V2026_7_1, "gateway-token");
+        let watch = Watch::simulated(&sim);
         let server = sim.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
         database
             .execute(&format!(
@@ -67,6 +70,7 @@ impl Fleet {
             templates,
             agents: ids,
             _server: server,
+            _watch: watch,
         }
     }
 

@@ -21,6 +21,10 @@ mod agents;
 mod config;
 #[path = "conformance/connect.rs"]
 mod connect;
+#[path = "contract/mod.rs"]
+mod contract;
+#[path = "conformance/contract.rs"]
+mod contract_tour;
 #[path = "conformance/env.rs"]
 mod env;
 #[path = "conformance/files.rs"]
@@ -112,5 +116,6 @@ conformance! {
         agents::a_removed_agent_is_not_brought_back_by_a_patch_alone,
         config::channel_visibility_restarts_old_gateways_once,
         sessions::a_message_is_taken_once,
+        contract_tour::every_frame_keeps_the_contract,
     }
 }

@@ -10,6 +10,8 @@
     reason = "a step that cannot go on has failed; these say where"
 )]
 
+#[path = "converge_real/adoption.rs"]
+mod adoption;
 #[path = "converge_real/binary.rs"]
 mod binary;
 #[path = "converge_real/fixture.rs"]
@@ -69,6 +71,12 @@ macro_rules! on_real_gateways {
 async fn v2026_9_6_a_kill_in_the_middle_of_rotating_fifty_tokens_locks_nobody_out() {
     let _turn = ONE_AT_A_TIME.lock().await;
     rotation::tell("2026.9.6", fixture::Shape::Entries).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn v2026_9_6_a_fresh_database_adopts_the_agents_without_a_write_and_others_stay_byte_for_byte() {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    adoption::tell("2026.9.6", fixture::Shape::Entries).await;
 }
 
 on_real_gateways! {

@@ -4,12 +4,14 @@
 mod support;
 
 use openclaw_controller::sim::{SimDialect, SimGateway};
+use support::contract::Watch;
 use support::{Controller, Database, Options, PATIENCE, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_inserted_agent_reaches_the_gateway_and_an_edit_follows() {
     for dialect in [SimDialect::V2026_4_29, SimDialect::V2026_7_1, SimDialect::V2026_9_6] {
         let gateway = SimGateway::new(dialect, "gateway-token");
+        let _watch = Watch::simulated(&gateway);
         let server = gateway.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let database = Database::migrated().await;
         let organization = database.organization().await;

@@ -10,6 +10,7 @@ use openclaw_controller::lab::{Postgres, PostgresOptions};
 use openclaw_controller::model::{AgentId, ConditionStatus, ConditionType, GatewayId};
 use openclaw_controller::sim::{Fault, SimDialect, SimGateway, SimServer};
 use rustix::process::Signal;
+use support::contract::Watch;
 use support::process::Process;
 use support::{Controller, Database, Options, PATIENCE, eventually};
 use tokio::time::Instant;
@@ -23,6 +24,7 @@ struct Fleet {
     database: Database,
     sim: SimGateway,
     _server: SimServer,
+    _watch: Watch,
     gateway: GatewayId,
     agent: AgentId,
 }
@@ -30,6 +32,7 @@ struct Fleet {
 impl Fleet {
     async fn on(database: Database) -> Self {
         let sim = SimGateway::new(SimDialect::V2026_9_6, TOKEN);
+        let watch = Watch::simulated(&sim);
         let server = sim.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let organization = database.organization().await;
         let gateway = database.gateway(organization, &server.url(), TOKEN, "/ws").await;
@@ -39,6 +42,7 @@ impl Fleet {
             database,
             sim,
             _server: server,
+            _watch: watch,
             gateway,
             agent,
         }

@@ -11,8 +11,12 @@
     reason = "a simulation that cannot go on has failed; these say where"
 )]
 
+#[path = "simulation/adoption.rs"]
+mod adoption;
 #[path = "simulation/approval.rs"]
 mod approval;
+#[path = "contract/mod.rs"]
+mod contract;
 #[path = "simulation/crash_points.rs"]
 mod crash_points;
 #[path = "simulation/deadlines.rs"]

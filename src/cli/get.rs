@@ -1,11 +1,20 @@
-//! `openclaw-controller get`: gateways, boards and agents with their conditions, from the database alone.
+//! `openclaw-controller get`: gateways, boards and agents with their conditions, from the database alone; and agents on gateways
+//! that no row explains.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
+use super::{FAILED, unmanaged};
+use crate::config::{self, ConnectionArgs};
+use crate::gateway::RpcMetrics;
 use crate::model::{
-    AgentRole, ConditionStatus, ConditionType, Conditions, EnsureLeads, GatewayAgentId, GatewaySnapshot, Leftover,
+    AgentRole, ConditionStatus, ConditionType, Conditions, EnsureLeads, GatewayAgentId, GatewayId, GatewaySnapshot,
+    Leftover,
 };
 use crate::store::Store;
 
@@ -22,6 +31,17 @@ pub(super) struct GetArgs {
     /// How to print: `wide` adds ids and messages, `json` has everything.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     output: Output,
+
+    /// Only what belongs to this gateway.
+    #[arg(long, value_name = "ID")]
+    gateway: Option<Uuid>,
+
+    /// For `unmanaged`: file of the Ed25519 key by which gateways know this controller, as for `run`.
+    #[arg(long, env = "OPENCLAW_CONTROLLER_DEVICE_IDENTITY", value_name = "FILE")]
+    device_identity: Option<PathBuf>,
+
+    #[command(flatten, next_help_heading = "For `unmanaged`, which asks gateways")]
+    connections: ConnectionArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -32,6 +52,8 @@ enum Kind {
     Boards,
     #[value(alias = "agent")]
     Agents,
+    /// Agents on gateways that no row explains.
+    Unmanaged,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -41,30 +63,67 @@ enum Output {
     Json,
 }
 
-pub(super) async fn command(args: GetArgs) -> anyhow::Result<()> {
+pub(super) async fn command(args: GetArgs) -> anyhow::Result<ExitCode> {
     let store = super::connect_migrated().await?;
     let fleet = store.load_fleet().await?;
+    let only = args.gateway.map(GatewayId);
+    anyhow::ensure!(
+        only.is_none_or(|id| fleet.iter().any(|snapshot| snapshot.gateway.id == id)),
+        "there is no gateway {}; `openclaw-controller get gateways` lists them",
+        args.gateway.unwrap_or_default()
+    );
+    let chosen = fleet
+        .iter()
+        .filter(|snapshot| only.is_none_or(|id| snapshot.gateway.id == id));
+    let mut errors = Vec::new();
     let items = match args.kind {
         Kind::Gateways => {
             let leftovers = store.leftovers().await?;
-            fleet.iter().map(|snapshot| gateway(snapshot, &leftovers)).collect()
+            chosen.map(|snapshot| gateway(snapshot, &leftovers)).collect()
         }
-        Kind::Boards => fleet.iter().flat_map(boards).collect(),
-        Kind::Agents => fleet.iter().flat_map(agents).collect::<Vec<_>>(),
+        Kind::Boards => chosen.flat_map(boards).collect(),
+        Kind::Agents => chosen.flat_map(agents).collect::<Vec<_>>(),
+        Kind::Unmanaged => {
+            let identity = config::device_identity(args.device_identity.as_ref())?;
+            let connector = args.connections.connector(&identity, RpcMetrics::unregistered())?;
+            let looks = unmanaged::look(&store, &connector, &fleet, only).await?;
+            let mut items = Vec::new();
+            for look in looks {
+                items.extend(look.agents.iter().map(|agent| unmanaged::item(&look.name, agent)));
+                if let Some(message) = look.error {
+                    eprintln!(
+                        "error: gateway {} ({}) could not be asked: {message}",
+                        look.gateway, look.name
+                    );
+                    errors.push(json!({"gatewayId": look.gateway, "gateway": look.name, "message": message}));
+                }
+            }
+            items
+        }
+    };
+    let code = if errors.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(FAILED)
     };
     if args.output == Output::Json {
         let items: Vec<_> = items.into_iter().map(|item| item.json).collect();
-        println!("{}", serde_json::to_string_pretty(&json!({ "items": items }))?);
-        return Ok(());
+        let mut list = json!({ "items": items });
+        if matches!(args.kind, Kind::Unmanaged) {
+            list["errors"] = errors.into();
+        }
+        println!("{}", serde_json::to_string_pretty(&list)?);
+        return Ok(code);
     }
-    if items.is_empty() {
-        let kind = args
-            .kind
-            .to_possible_value()
-            .map(|value| value.get_name().to_owned())
-            .unwrap_or_default();
+    if items.is_empty() && errors.is_empty() {
+        let kind = match args.kind {
+            Kind::Gateways => "gateways",
+            Kind::Boards => "boards",
+            Kind::Agents => "agents",
+            Kind::Unmanaged => "unmanaged agents",
+        };
         eprintln!("no {kind} found");
-        return Ok(());
+        return Ok(code);
     }
     let wide = args.output == Output::Wide;
     let mut table = Table::new();
@@ -76,8 +135,10 @@ pub(super) async fn command(args: GetArgs) -> anyhow::Result<()> {
         }
         table.add_row(cells.into_iter().map(|cell| cell.text));
     }
-    println!("{}", lines(&table));
-    Ok(())
+    if !table.is_empty() {
+        println!("{}", lines(&table));
+    }
+    Ok(code)
 }
 
 /// A table's lines, as they are printed.
@@ -91,19 +152,23 @@ pub(super) fn lines(table: &Table) -> String {
 }
 
 /// A row of a table, and the same object as JSON.
-struct Item {
-    cells: Vec<Cell>,
-    json: Value,
+pub(super) struct Item {
+    /// The row.
+    pub(super) cells: Vec<Cell>,
+    /// The object.
+    pub(super) json: Value,
 }
 
-struct Cell {
+/// A cell of a row, with the title of its column.
+pub(super) struct Cell {
     title: &'static str,
     text: String,
     /// Shown only in wide tables.
     wide: bool,
 }
 
-fn cell(title: &'static str, text: impl std::fmt::Display) -> Cell {
+/// A cell of every table.
+pub(super) fn cell(title: &'static str, text: impl std::fmt::Display) -> Cell {
     Cell {
         title,
         text: text.to_string(),
@@ -111,7 +176,8 @@ fn cell(title: &'static str, text: impl std::fmt::Display) -> Cell {
     }
 }
 
-fn wide(title: &'static str, text: impl std::fmt::Display) -> Cell {
+/// A cell of wide tables.
+pub(super) fn wide(title: &'static str, text: impl std::fmt::Display) -> Cell {
     Cell {
         title,
         text: text.to_string(),

@@ -6,6 +6,7 @@ mod migrate;
 mod rotate;
 pub mod run;
 mod sync;
+mod unmanaged;
 mod waiting;
 
 #[cfg(feature = "sim")]
@@ -85,9 +86,10 @@ enum Command {
     /// 1: differences, 2: something could not be looked at.
     #[command(after_help = DIFF_HELP)]
     Diff(diff::DiffArgs),
-    /// List gateways, boards or agents with their conditions.
+    /// List gateways, boards or agents with their conditions, or agents on gateways that no row explains.
     ///
-    /// Reads the database alone: what is shown is what a running controller last saw.
+    /// Gateways, boards and agents are read from the database alone: what is shown is what a running controller last saw. For
+    /// `unmanaged` each gateway is asked, and nothing is written, there or in the database.
     #[command(after_help = GET_HELP)]
     Get(get::GetArgs),
     /// Ask for new tokens for agents.
@@ -154,8 +156,11 @@ Examples:
   openclaw-controller get agents                           who is ready, and why not
   openclaw-controller get gateways -o wide                 with ids, URLs and messages
   openclaw-controller get agents -o json | jq '.items[] | select(.ready.status != \"True\")'
+  openclaw-controller get unmanaged --gateway 6d2f0c1e-0000-4000-8000-000000000001
+                                                           whose the other agents on it are, before the first `run`
 
-Exit codes: 0 listed, even if nothing was found; 2 the database cannot be used.";
+Exit codes: 0 listed, even if nothing was found; 2 the database cannot be used, there is no such gateway, or (unmanaged) a
+gateway could not be asked.";
 
 const ROTATE_HELP: &str = "\
 Examples:
@@ -228,7 +233,7 @@ async fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Run(args) => run::command(args).await.map(|()| ExitCode::SUCCESS),
         Command::Migrate => migrate::command().await.map(|()| ExitCode::SUCCESS),
         Command::Diff(args) => diff::command(args).await,
-        Command::Get(args) => get::command(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Get(args) => get::command(args).await,
         Command::RotateToken(args) => rotate::command(args).await,
         Command::Sync(args) => Box::pin(sync::command(*args)).await,
         #[cfg(feature = "sim")]

@@ -2,7 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::error::GatewayError;
+use super::error::{ErrorClass, GatewayError};
+
+/// Shorter frames are read without counting first: whatever they hold costs less than 100 MiB.
+const COUNTED_FROM: usize = 1 << 20;
+
+/// How many values the largest frame may hold. Read, the worst frame of 16 MiB would take 1.4 GiB, for small objects are 80 times
+/// larger in memory than on the wire; an honest one of that size holds some 600,000 values.
+const MAX_VALUES: usize = 1_000_000;
 
 /// A frame from the gateway.
 #[derive(Debug)]
@@ -32,6 +39,13 @@ pub(super) fn request(id: &str, method: &str, params: &Value) -> String {
 
 /// Reads a frame. The error never shows the frame itself, which may hold anything.
 pub(super) fn parse(text: &str) -> Result<Incoming, GatewayError> {
+    if text.len() >= COUNTED_FROM && values(text) > MAX_VALUES {
+        let message = format!(
+            "the gateway sent a frame of {} bytes that holds more than {MAX_VALUES} values",
+            text.len()
+        );
+        return Err(GatewayError::new(ErrorClass::FrameTooLarge, message));
+    }
     let mut frame: Value = serde_json::from_str(text).map_err(|error| {
         GatewayError::protocol(format!(
             "the gateway sent a frame of {} bytes that is not JSON ({error})",
@@ -69,6 +83,21 @@ pub(super) fn parse(text: &str) -> Result<Incoming, GatewayError> {
     }
 }
 
+/// About how many values a JSON text holds: its brackets, colons and commas outside of strings.
+fn values(text: &str) -> usize {
+    let (mut count, mut in_string, mut escaped) = (0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' | b':' | b',' if !in_string => count += 1,
+            _ => {}
+        }
+    }
+    count
+}
+
 /// Moves a member out of an object; null where there is none.
 fn take(frame: &mut Value, key: &str) -> Value {
     frame.get_mut(key).map(Value::take).unwrap_or_default()
@@ -93,6 +122,16 @@ mod tests {
             Incoming::Event { name, payload: Value::Null } if name == "tick"
         ));
         assert!(matches!(parse(r#"{"type":"later"}"#).unwrap(), Incoming::Unknown));
+    }
+
+    #[test]
+    fn a_frame_of_too_many_values_is_refused_and_a_long_text_is_not() {
+        let frame = |payload: &str| format!(r#"{{"type":"res","id":"1","ok":true,"payload":{payload}}}"#);
+        let many = format!("[{}0]", "0,".repeat(MAX_VALUES));
+        assert_eq!(parse(&frame(&many)).unwrap_err().class(), ErrorClass::FrameTooLarge);
+        let text = format!("\"{}\"", r#"[{:,\"\\"#.repeat(MAX_VALUES));
+        assert!(parse(&frame(&text)).is_ok());
+        assert_eq!(values(r#"{"a,[":[1,"\"]{",{}]}"#), 6);
     }
 
     #[test]

@@ -270,7 +270,7 @@ fn connect_params(
     Ok(params)
 }
 
-fn parse_hello(payload: &Value) -> Result<Hello, GatewayError> {
+pub(super) fn parse_hello(payload: &Value) -> Result<Hello, GatewayError> {
     let Some(protocol) = payload.get("protocol").and_then(Value::as_u64) else {
         return Err(GatewayError::protocol("the gateway's hello-ok names no protocol"));
     };

@@ -274,7 +274,7 @@ fn effect(value: &Value) -> Option<Effect> {
     }
 }
 
-fn schema_node(payload: &Value) -> SchemaNode {
+pub(super) fn schema_node(payload: &Value) -> SchemaNode {
     let children = payload
         .get("children")
         .and_then(Value::as_array)

@@ -18,6 +18,8 @@ mod error;
 mod files;
 mod frame;
 mod handshake;
+#[cfg(feature = "sim")]
+pub mod heard;
 mod methods;
 mod metrics;
 mod probe;

@@ -33,7 +33,10 @@ pub(super) fn sizes(payload: &Value, config: &Map<String, Value>) -> ConfigSizes
         let list = agents.and_then(|agents| agents.get("list")).and_then(Value::as_array);
         for entry in list.into_iter().flatten() {
             if let Some(id) = entry.get("id").and_then(Value::as_str) {
-                entries.insert(GatewayAgentId::observed(id), entry_size(entry, 0));
+                // Of two with one id the first is the one that is read, and that a patch changes.
+                entries
+                    .entry(GatewayAgentId::observed(id))
+                    .or_insert_with(|| entry_size(entry, 0));
             }
         }
     }

@@ -14,6 +14,10 @@ use tokio::time::timeout;
 /// The gateway versions that everything is tested with: one per dialect.
 pub const VERSIONS: [&str; 3] = ["2026.4.29", "2026.7.1", "2026.9.6"];
 
+/// The version of the npm package `@openclaw/gateway-protocol` whose schema is the contract: the newest there is for the newest
+/// gateway above.
+pub const CONTRACT: &str = "2026.9.1";
+
 /// A package of 650 MB over a slow line, waiting for another process's installation before it.
 const LIMIT: Duration = Duration::from_mins(20);
 
@@ -51,6 +55,11 @@ pub(super) async fn node() -> Result<PathBuf> {
 /// The package directory of one gateway version.
 pub(super) async fn gateway(version: &str) -> Result<PathBuf> {
     script("install-gateway.sh", &[version]).await
+}
+
+/// The machine-readable contract of protocol 4, `protocol.schema.json`, of version [`CONTRACT`].
+pub async fn protocol_schema() -> Result<PathBuf> {
+    script("install-contract.sh", &[CONTRACT]).await
 }
 
 /// Runs an installation script; it prints the path it provides as its last line, and what it is doing on standard error.

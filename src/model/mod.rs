@@ -13,6 +13,7 @@ mod observed;
 mod record;
 mod step;
 mod sync;
+mod unmanaged;
 mod wake;
 
 pub use condition::{Condition, ConditionStatus, ConditionType, Conditions};
@@ -26,4 +27,5 @@ pub use observed::{ConfigSizes, EntrySize, FileContent, FileStat, ObservedConfig
 pub use record::{AgentRecord, Event, EventKind, GatewayRecord, ObjectRef};
 pub use step::{AgentPlan, ConfigChange, ConfigStep, CreationStep, FileStep, FileWrite, GatewayPlan, RemovalStep};
 pub use sync::{SyncError, SyncId, SyncOptions, SyncRequest, SyncResult, SyncedAgent};
+pub use unmanaged::{Unmanaged, UnmanagedReason};
 pub use wake::{Wake, WakeRecord, WakeState};

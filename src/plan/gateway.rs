@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
+use super::merge::patch_to;
 use super::removal::{RemovalGoal, plan_removals};
 use crate::model::{
     ConfigChange, ConfigStep, CreationStep, Dialect, GatewayAgentId, GatewayPlan, ObservedConfig, RosterShape,
@@ -165,11 +166,7 @@ fn plan_entry(
     if let Some(heartbeat) = &want.heartbeat
         && have.heartbeat.as_ref() != Some(heartbeat)
     {
-        let mut merge = heartbeat.clone();
-        for (key, _) in have.heartbeat.iter().flatten() {
-            // A merge patch keeps what it does not name; null deletes.
-            merge.entry(key.clone()).or_insert(Value::Null);
-        }
+        let merge = patch_to(have.heartbeat.as_ref().unwrap_or(&Map::new()), heartbeat);
         fields.insert("heartbeat".into(), merge.into());
         let (from, to) = (have.heartbeat.clone(), heartbeat.clone());
         step(

@@ -25,10 +25,12 @@ mod spec;
 mod status;
 mod sync;
 mod tokens;
+mod unmanaged;
 mod wake;
 mod world;
 
 pub use diff::{AgentDiff, FileDiff, GatewayDiff, diff, left_behind};
 pub use fleet::{AGENT_CONTROLLER, Fleet, GATEWAY_CONTROLLER, Workers};
 pub use rotation::TokenPolicy;
+pub use unmanaged::{UnmanagedAgents, unmanaged};
 pub use world::{Clock, Settings};

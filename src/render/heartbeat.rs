@@ -39,7 +39,7 @@ pub fn heartbeat(
                     // A blank prompt is none, and must not silence the one that the files need.
                 } else {
                     check(key, value).map_err(|what| wrong(format!("has a bad \"{key}\": {what}; correct the row")))?;
-                    desired.insert(key.clone(), value.clone());
+                    desired.insert(key.clone(), without_nulls(value));
                 }
             }
         }
@@ -63,6 +63,18 @@ pub fn heartbeat(
     }
     dropped.sort_unstable();
     Ok((desired, dropped))
+}
+
+/// A value without what is null inside it: a gateway's config holds no nulls, since one in a patch takes a key away.
+fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => map
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(key, value)| (key.clone(), without_nulls(value)))
+            .collect(),
+        other => other.clone(),
+    }
 }
 
 /// Checks the value of a key as gateways of all versions do (their config schema, 2026.4.29 to 2026.9.6). Keys that are
@@ -208,6 +220,10 @@ mod tests {
                 json!({"every": "1h30m", "target": "last", "includeReasoning": false, "model": "m"}),
             ),
             (r#"{"target":null}"#, json!({"every": "10m", "includeReasoning": false})),
+            (
+                r#"{"target":null,"activeHours":{"start":"08:00","timezone":null}}"#,
+                json!({"every": "10m", "includeReasoning": false, "activeHours": {"start": "08:00"}}),
+            ),
         ] {
             check_config(config, &dialect, None, Ok((expected, &[])));
         }

@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::config::MAIN;
 use super::faults::Fault;
+use super::frames::Sender;
 use super::gateway::SimGateway;
 use super::handshake::{self, Opening};
 use super::journal::JournalEntry;
@@ -34,6 +35,8 @@ pub(super) enum Outgoing {
     Frame(String),
     /// An event, which gets the connection's next `seq`.
     Event(&'static str, Value),
+    /// A text that no gateway should send: a fault.
+    Rubbish(String),
     /// The first half of a frame and no more.
     Cut(String),
     /// An orderly end.
@@ -67,6 +70,7 @@ where
         caller,
         sender,
         epoch,
+        id: opening.id,
     };
     connection.run(&mut ws, receiver).await;
     gateway.lock().connections.remove(&opening.id);
@@ -112,11 +116,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let challenge = json!({ "nonce": opening.nonce, "ts": gateway.lock().clock.now_ms() });
-    send(
-        ws,
-        &json!({ "type": "event", "event": "connect.challenge", "payload": challenge }),
-    )
-    .await?;
+    let challenge = json!({ "type": "event", "event": "connect.challenge", "payload": challenge });
+    send(gateway, opening.id, ws, challenge.to_string()).await?;
     let text = loop {
         match ws.next().await? {
             Ok(Message::Text(text)) => break text,
@@ -124,6 +125,7 @@ where
             _ => return None,
         }
     };
+    gateway.saw(opening.id, Sender::Client, &text);
     let Ok(request) = serde_json::from_str::<Frame>(&text) else {
         let _ = ws.close(None).await;
         return None;
@@ -159,35 +161,29 @@ where
     };
     match decision {
         Ok((caller, hello)) => {
-            send(
-                ws,
-                &json!({ "type": "res", "id": request.id, "ok": true, "payload": hello }),
-            )
-            .await?;
+            send(gateway, opening.id, ws, response(&request.id, Ok(hello))).await?;
             Some(caller)
         }
         Err((error, code)) => {
-            send(
-                ws,
-                &json!({ "type": "res", "id": request.id, "ok": false, "error": error.to_json() }),
-            )
-            .await?;
             let reason = if code == 1013 {
                 "gateway starting".to_owned()
             } else {
-                error.message
+                error.message.clone()
             };
+            send(gateway, opening.id, ws, response(&request.id, Err(error))).await?;
             let _ = ws.close(Some(close_frame(code, reason))).await;
             None
         }
     }
 }
 
-async fn send<S>(ws: &mut WebSocketStream<S>, frame: &Value) -> Option<()>
+/// Sends a frame that is meant as it is.
+async fn send<S>(gateway: &SimGateway, connection: u64, ws: &mut WebSocketStream<S>, frame: String) -> Option<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    ws.send(Message::text(frame.to_string())).await.ok()
+    gateway.saw(connection, Sender::Gateway, &frame);
+    ws.send(Message::text(frame)).await.ok()
 }
 
 /// Close reasons are limited to 123 bytes by the protocol.
@@ -219,6 +215,7 @@ struct Connection {
     sender: UnboundedSender<Outgoing>,
     /// The life of the process that the connection belongs to.
     epoch: u64,
+    id: u64,
 }
 
 impl Connection {
@@ -232,7 +229,10 @@ impl Connection {
         loop {
             tokio::select! {
                 incoming = ws.next() => match incoming {
-                    Some(Ok(Message::Text(text))) => self.receive(&text),
+                    Some(Ok(Message::Text(text))) => {
+                        self.gateway.saw(self.id, Sender::Client, &text);
+                        self.receive(&text);
+                    }
                     Some(Ok(Message::Close(_)) | Err(_)) | None => return,
                     Some(Ok(_)) => {}
                 },
@@ -260,14 +260,12 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         match out {
-            Outgoing::Frame(text) => ws.send(Message::text(text)).await.ok(),
+            Outgoing::Frame(text) => send(&self.gateway, self.id, ws, text).await,
+            Outgoing::Rubbish(text) => ws.send(Message::text(text)).await.ok(),
             Outgoing::Event(event, payload) => {
                 *seq += 1;
-                send(
-                    ws,
-                    &json!({ "type": "event", "event": event, "payload": payload, "seq": *seq }),
-                )
-                .await
+                let frame = json!({ "type": "event", "event": event, "payload": payload, "seq": *seq });
+                send(&self.gateway, self.id, ws, frame.to_string()).await
             }
             Outgoing::Cut(text) => {
                 let raw = ws.get_mut();
@@ -364,8 +362,8 @@ impl Task {
         match fault {
             Some(Fault::DropAfter) => self.put(Outgoing::Abort),
             Some(Fault::CutFrame) => self.put(Outgoing::Cut(answer)),
-            Some(Fault::Nonsense) => self.put(Outgoing::Frame("{\"type\":\"res\",\"nonsense".to_owned())),
-            Some(Fault::HugeFrame(bytes)) => self.put(Outgoing::Frame("x".repeat(bytes))),
+            Some(Fault::Nonsense) => self.put(Outgoing::Rubbish("{\"type\":\"res\",\"nonsense".to_owned())),
+            Some(Fault::HugeFrame(bytes)) => self.put(Outgoing::Rubbish("x".repeat(bytes))),
             Some(Fault::LoseAnswer) => {}
             Some(Fault::Restart) => return self.gateway.restart_now(),
             _ if restart.is_some_and(|restart| !restart.answers) => {}

@@ -1,5 +1,6 @@
 //! The handle of a simulated gateway.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +18,7 @@ use super::devices::Devices;
 use super::dialect::SimDialect;
 use super::faults::Faults;
 use super::files;
+use super::frames::{FrameHook, SeenFrame, Sender};
 use super::journal::JournalEntry;
 use super::server::SimServer;
 use super::sessions::{ChatMessage, SimSession};
@@ -105,6 +107,14 @@ impl SimGateway {
         Some(state.workspaces.get(&workspace)?.get(name)?.text.clone())
     }
 
+    /// All files of an agent's workspace, by name.
+    pub fn files(&self, agent: &str) -> BTreeMap<String, String> {
+        let state = self.lock();
+        let files = workspace_of(&state, agent).and_then(|workspace| state.workspaces.get(&workspace));
+        let text = |(name, file): (&String, &super::state::File)| (name.clone(), file.text.clone());
+        files.map(|files| files.iter().map(text).collect()).unwrap_or_default()
+    }
+
     /// A session.
     pub fn session(&self, key: &str) -> Option<SimSession> {
         self.lock().sessions.get(key).cloned()
@@ -180,6 +190,14 @@ impl SimGateway {
             devices.forget();
         }
         self.cut_connections();
+    }
+
+    // ---- What is said ----
+
+    /// Has this called with every frame that a client sends and every frame that is sent to one, in the order of each
+    /// connection. Rubbish that a fault asked for is left out. The hook must not ask anything of the gateway.
+    pub fn on_frame(&self, hook: impl Fn(&SeenFrame<'_>) + Send + Sync + 'static) {
+        self.lock().on_frame = Some(FrameHook::new(hook));
     }
 
     // ---- What somebody else does ----
@@ -288,6 +306,18 @@ impl SimGateway {
         let mut state = self.lock();
         state.frozen = false;
         state.freeze = None;
+    }
+
+    /// Shows a frame to whoever wants to see them.
+    pub(super) fn saw(&self, connection: u64, sender: Sender, text: &str) {
+        let hook = self.lock().on_frame.clone();
+        if let Some(hook) = hook {
+            hook.call(&SeenFrame {
+                connection,
+                sender,
+                text,
+            });
+        }
     }
 
     pub(super) fn restart_now(&self) {

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::config::hex;
 use super::devices;
+use super::dialect::SimDialect;
 use super::faults::Faults;
 use super::methods::{self, Caller};
 use super::rpc::RpcError;
@@ -90,7 +91,8 @@ pub(super) fn connect(
         _ => None,
     };
     let scopes = faults.grant(scopes);
-    let hello = json!({
+    let uptime = u64::try_from(state.clock.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let mut hello = json!({
         "type": "hello-ok",
         "protocol": state.dialect.protocol(),
         "server": { "version": state.dialect.version(), "connId": format!("sim-{}", opening.id) },
@@ -98,7 +100,12 @@ pub(super) fn connect(
             "methods": methods::names(),
             "events": ["connect.challenge", "presence", "tick", "shutdown", "health"],
         },
-        "snapshot": {},
+        "snapshot": {
+            "presence": [],
+            "health": {},
+            "stateVersion": { "presence": 1, "health": 1 },
+            "uptimeMs": uptime,
+        },
         "auth": devices::auth(&scopes, issued.as_deref()),
         "policy": {
             "maxPayload": 26_214_400,
@@ -106,6 +113,11 @@ pub(super) fn connect(
             "tickIntervalMs": u64::try_from(faults.tick().as_millis()).unwrap_or(u64::MAX),
         },
     });
+    match state.dialect {
+        SimDialect::V2026_4_29 => hello["canvasHostUrl"] = json!("http://127.0.0.1:18789"),
+        SimDialect::V2026_7_1 => {}
+        SimDialect::V2026_9_6 => hello["auth"]["method"] = json!("token"),
+    }
     Ok((Caller { scopes, device }, hello))
 }
 

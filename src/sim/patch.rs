@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::agents;
 use super::config;
+use super::dialect::SimDialect;
 use super::rpc::{Kind, Param, Params, RpcError, RpcResult};
 use super::state::State;
 use super::validate::validate;
@@ -11,9 +12,15 @@ use super::validate::validate;
 /// `config.get`.
 pub(super) fn get(state: &mut State, params: &Map<String, Value>) -> RpcResult {
     Params::check("config.get", params, &[])?;
-    let file = config::redacted(&state.config);
-    let effective = config::redacted(&config::effective(state.dialect, &state.config));
-    Ok(json!({
+    Ok(shown_config(state.dialect, &state.config))
+}
+
+/// What `config.get` answers where the config file holds this.
+pub fn shown_config(dialect: SimDialect, file: &Value) -> Value {
+    let hash = config::hash(dialect, file);
+    let effective = config::redacted(&config::effective(dialect, file));
+    let file = config::redacted(file);
+    json!({
         "path": State::config_path(),
         "exists": true,
         "raw": config::text(&file),
@@ -23,11 +30,18 @@ pub(super) fn get(state: &mut State, params: &Map<String, Value>) -> RpcResult {
         "valid": true,
         "runtimeConfig": effective,
         "config": effective,
-        "hash": config::hash(state.dialect, &state.config),
+        "hash": hash,
         "issues": [],
         "warnings": [],
         "legacyIssues": [],
-    }))
+    })
+}
+
+/// What a config file holds after a patch, by the rules by which gateways merge; whether they would take it is another matter.
+pub fn merged_config(file: &Value, patch: &Value) -> Value {
+    let mut next = file.clone();
+    config::merge(&mut next, patch, "", &[]);
+    next
 }
 
 /// `config.patch`.

@@ -12,6 +12,7 @@ use super::config::{self, Entry};
 use super::connection::Outgoing;
 use super::devices::Devices;
 use super::dialect::{Restart, SimDialect};
+use super::frames::FrameHook;
 use super::journal::JournalEntry;
 use super::limits::WriteLimits;
 use super::rpc::RpcError;
@@ -56,6 +57,8 @@ pub(super) struct State {
     pub(super) messages: Vec<ChatMessage>,
     /// Whom to tell of an agent that got a message.
     pub(super) on_wake: Option<WakeHook>,
+    /// Whom to show every frame.
+    pub(super) on_frame: Option<FrameHook>,
     /// When each run was started, by idempotency key; a restart forgets.
     pub(super) runs: BTreeMap<String, Duration>,
     pub(super) limits: WriteLimits,
@@ -104,6 +107,7 @@ impl State {
             sessions: BTreeMap::new(),
             messages: Vec::new(),
             on_wake: None,
+            on_frame: None,
             runs: BTreeMap::new(),
             limits: WriteLimits::default(),
             journal: Vec::new(),

@@ -14,6 +14,7 @@ mod tokens;
 
 use openclaw_controller::model::{AgentId, BoardId, ConditionStatus, ConditionType, GatewayId};
 use openclaw_controller::sim::{SimDialect, SimGateway, SimServer};
+use support::contract::Watch;
 use support::{Controller, Database};
 use uuid::Uuid;
 
@@ -26,13 +27,19 @@ const TOKEN: &str = "the-gateways-token-3f9c";
 struct Gateway {
     sim: SimGateway,
     server: SimServer,
+    _watch: Watch,
 }
 
 impl Gateway {
     async fn start() -> Self {
         let sim = SimGateway::new(SimDialect::V2026_9_6, TOKEN);
+        let watch = Watch::simulated(&sim);
         let server = sim.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        Self { sim, server }
+        Self {
+            sim,
+            server,
+            _watch: watch,
+        }
     }
 }
 

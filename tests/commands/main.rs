@@ -10,6 +10,7 @@ mod shown;
 #[path = "../support/mod.rs"]
 mod support;
 mod sync;
+mod unmanaged;
 mod usage;
 mod watched;
 
@@ -18,6 +19,7 @@ use openclaw_controller::sim::{SimDialect, SimGateway, SimServer};
 use openclaw_controller::token;
 use secrecy::ExposeSecret;
 use support::Database;
+use support::contract::Watch;
 
 const TOKEN: &str = "the-gateways-token-3f9c";
 
@@ -26,6 +28,7 @@ struct Fleet {
     database: Database,
     sim: SimGateway,
     server: SimServer,
+    _watch: Watch,
     gateway: GatewayId,
     board: BoardId,
     agent: AgentId,
@@ -34,6 +37,7 @@ struct Fleet {
 impl Fleet {
     async fn on(database: Database, dialect: SimDialect) -> Self {
         let sim = SimGateway::new(dialect, TOKEN);
+        let watch = Watch::simulated(&sim);
         let server = sim.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let organization = database.organization().await;
         let gateway = database.gateway(organization, &server.url(), TOKEN, "/ws").await;
@@ -43,6 +47,7 @@ impl Fleet {
             database,
             sim,
             server,
+            _watch: watch,
             gateway,
             board,
             agent,

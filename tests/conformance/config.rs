@@ -129,7 +129,8 @@ pub(crate) async fn include_reasoning_is_taken_by_old_gateways_only(env: &Env) {
 pub(crate) async fn a_patch_merges_an_agent_key_by_key(env: &Env) {
     let agent = env.agent();
     let workspace = env.workspace(agent.as_str());
-    let change = json!({ "name": "Renamed", "heartbeat": { "every": "20m", "target": null } });
+    let hours = json!({ "start": "08:00", "end": "20:00", "timezone": "UTC" });
+    let change = json!({ "name": "Renamed", "heartbeat": { "every": "20m", "target": null, "activeHours": hours } });
     let outcome = env
         .patch(&env.roster_patch([(agent.to_string(), change)]))
         .await
@@ -138,7 +139,22 @@ pub(crate) async fn a_patch_merges_an_agent_key_by_key(env: &Env) {
     let entry = env.entry(&agent).await.unwrap();
     assert_eq!(entry["name"], "Renamed");
     assert_eq!(entry["workspace"], workspace.as_str(), "untouched");
-    assert_eq!(entry["heartbeat"], json!({ "every": "20m" }), "null deletes");
+    assert_eq!(
+        entry["heartbeat"],
+        json!({ "every": "20m", "activeHours": hours }),
+        "null deletes"
+    );
+    let change = json!({ "heartbeat": { "activeHours": { "start": "09:00", "timezone": null } } });
+    env.patch(&env.roster_patch([(agent.to_string(), change)]))
+        .await
+        .unwrap();
+    let entry = env.entry(&agent).await.unwrap();
+    let hours = json!({ "start": "09:00", "end": "20:00" });
+    assert_eq!(
+        entry["heartbeat"],
+        json!({ "every": "20m", "activeHours": hours }),
+        "at every depth"
+    );
     assert_eq!(outcome.hash.is_some(), env.dialect.has_entries());
     assert_eq!(outcome.changed_paths.is_some(), env.dialect.has_entries());
     let observed = env.observed(&env.client().await).await;

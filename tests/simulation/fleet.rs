@@ -9,11 +9,13 @@ use openclaw_controller::model::{
     AgentId, AgentRequests, AgentRow, Board, BoardId, EnsureLeads, GatewayAgentId, GatewayId, GatewayRow, User,
     workspace_path,
 };
-use openclaw_controller::reconcile::{AGENT_CONTROLLER, Fleet, GATEWAY_CONTROLLER, Settings, TokenPolicy, Workers};
+use openclaw_controller::reconcile::{
+    self, AGENT_CONTROLLER, Fleet, GATEWAY_CONTROLLER, Settings, TokenPolicy, UnmanagedAgents, Workers,
+};
 use openclaw_controller::render::TemplateSet;
 use openclaw_controller::runtime::{FleetMetrics, Ownership, OwnershipConfig, RuntimeMetrics};
 use openclaw_controller::sim::{SimConnector, SimDialect, SimGateway};
-use openclaw_controller::store::MemoryStore;
+use openclaw_controller::store::{MemoryStore, Store};
 use openclaw_controller::token::{self, HashFormat};
 use prometheus::Registry;
 use secrecy::ExposeSecret;
@@ -21,6 +23,8 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+use crate::contract::Watch;
 
 /// The resync interval of every simulated controller.
 pub(crate) const RESYNC: Duration = Duration::from_mins(2);
@@ -40,6 +44,8 @@ pub(crate) struct Place {
     pub(crate) gateway: SimGateway,
     /// The config before the controller ever saw it.
     pub(crate) baseline: Value,
+    /// Holds every frame against the protocol's contract.
+    _watch: Watch,
 }
 
 /// Rows, gateways and the parts that replicas are made of.
@@ -142,7 +148,13 @@ impl World {
             created_at: self.created_at(),
         });
         let baseline = gateway.config();
-        self.places.push(Place { id, gateway, baseline });
+        let watch = Watch::simulated(&gateway);
+        self.places.push(Place {
+            id,
+            gateway,
+            baseline,
+            _watch: watch,
+        });
         id
     }
 
@@ -271,6 +283,19 @@ impl World {
             }
         });
         Replica { stop, task, registry }
+    }
+
+    /// Looks for agents on a gateway that no row explains, as the command does.
+    pub(crate) async fn unmanaged(&self, place: usize) -> UnmanagedAgents {
+        let fleet = self.store.load_fleet().await.unwrap();
+        let left = reconcile::left_behind(&fleet);
+        let here = fleet
+            .iter()
+            .find(|snapshot| snapshot.gateway.id == self.places[place].id);
+        let connector = self.connector.as_ref();
+        reconcile::unmanaged(&self.store, connector, &fleet, here.unwrap(), &left)
+            .await
+            .unwrap()
     }
 
     /// How many requests tried to change something, on all gateways.

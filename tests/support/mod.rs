@@ -32,6 +32,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+#[path = "../contract/mod.rs"]
+pub mod contract;
 pub mod process;
 
 /// How long things may take that take seconds at most on an idle machine; tests share two cores.
@@ -77,6 +79,33 @@ impl Database {
         store.migrate().await.unwrap();
         store.close().await;
         database
+    }
+
+    /// Another database with the same rows, as another program would have them: nothing of the controller's own is in it.
+    pub async fn copy_of_rows(&self) -> Self {
+        const TABLES: [&str; 7] = [
+            "organizations",
+            "users",
+            "organization_members",
+            "gateways",
+            "boards",
+            "board_memory",
+            "agents",
+        ];
+        let copy = Self::migrated().await;
+        for table in TABLES {
+            let rows = self
+                .text(&format!("SELECT coalesce(json_agg(t), '[]')::text FROM {table} t"))
+                .await;
+            sqlx::query(AssertSqlSafe(format!(
+                "INSERT INTO {table} SELECT * FROM json_populate_recordset(NULL::{table}, $1::json)"
+            )))
+            .bind(rows)
+            .execute(&copy.pool)
+            .await
+            .unwrap();
+        }
+        copy
     }
 
     /// Runs statements.
