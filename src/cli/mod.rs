@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, RunArgs};
 #[cfg(feature = "sim")]
-use crate::config::{DesiredArgs, ExistenceArgs, TokenArgs};
+use crate::config::{DesiredArgs, ExistenceArgs, GatewayArgs, TokenArgs};
 use crate::store::{PgOptions, PgStore};
 use crate::telemetry::{self, LogFormat};
 
@@ -251,6 +251,7 @@ async fn demo_command(args: demo::DemoArguments) -> anyhow::Result<()> {
                     listen: target.listen,
                     agent_listen: None,
                     tokens: TokenArgs::default(),
+                    gateways: GatewayArgs::default(),
                 },
                 existence: ExistenceArgs::default(),
                 resync_interval: config::Span(std::time::Duration::from_secs(30)),

@@ -6,6 +6,7 @@ mod condition;
 mod desired;
 mod dialect;
 mod file;
+mod history;
 mod identity;
 mod lead;
 mod leftover;
@@ -13,12 +14,14 @@ mod observed;
 mod record;
 mod step;
 mod sync;
+mod version;
 mod wake;
 
 pub use condition::{Condition, ConditionStatus, ConditionType, Conditions};
 pub use desired::{AgentRequests, AgentRow, Board, GatewayRow, GatewaySnapshot, JsonColumn, User};
 pub use dialect::{Dialect, Effect, RosterShape, Visibility};
 pub use file::{FileName, TOKEN_SENTINEL, break_sentinel};
+pub use history::{CausedRestart, ConfigPart, GatewayHistory, Undoing};
 pub use identity::{AgentId, AgentRole, BoardId, GatewayAgentId, GatewayId, session_key, slug, workspace_path};
 pub use lead::{EnsureLeads, LeadSettings, NewLead};
 pub use leftover::{Leftover, LeftoverReason, Traces};
@@ -26,4 +29,5 @@ pub use observed::{ConfigSizes, EntrySize, FileContent, FileStat, ObservedConfig
 pub use record::{AgentRecord, Event, EventKind, GatewayRecord, ObjectRef};
 pub use step::{AgentPlan, ConfigChange, ConfigStep, CreationStep, FileStep, FileWrite, GatewayPlan, RemovalStep};
 pub use sync::{SyncError, SyncId, SyncOptions, SyncRequest, SyncResult, SyncedAgent};
+pub use version::GatewayVersion;
 pub use wake::{Wake, WakeRecord, WakeState};

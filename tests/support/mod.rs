@@ -15,7 +15,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use openclaw_controller::cli::run;
-use openclaw_controller::config::{DesiredArgs, ExistenceArgs, LeadBoards, RunArgs, Span, TokenArgs, TokenHash};
+use openclaw_controller::config::{
+    DesiredArgs, ExistenceArgs, GatewayArgs, LeadBoards, RunArgs, Span, TokenArgs, TokenHash,
+};
 use openclaw_controller::lab;
 use openclaw_controller::model::{AgentId, BoardId, Condition, ConditionStatus, ConditionType, Conditions, GatewayId};
 use openclaw_controller::store::{PgOptions, PgStore};
@@ -273,6 +275,7 @@ pub struct Options {
     pub base_url: Option<String>,
     pub token_hash: TokenHash,
     pub tokens: TokenArgs,
+    pub gateways: GatewayArgs,
     pub agent_listen: Option<SocketAddr>,
     /// Whether agents are woken.
     pub wake: bool,
@@ -290,6 +293,7 @@ impl Default for Options {
             base_url: Some("http://mission.test".into()),
             token_hash: TokenHash::Auto,
             tokens: TokenArgs::default(),
+            gateways: GatewayArgs::default(),
             agent_listen: None,
             wake: false,
             prune: false,
@@ -319,6 +323,7 @@ impl Controller {
                 listen: address,
                 agent_listen: options.agent_listen,
                 tokens: options.tokens,
+                gateways: options.gateways,
             },
             existence: ExistenceArgs {
                 prune: options.prune,
