@@ -19,6 +19,8 @@ mod deadlines;
 mod edits;
 #[path = "simulation/faults.rs"]
 mod faults;
+#[path = "simulation/fights.rs"]
+mod fights;
 #[path = "simulation/fleet.rs"]
 mod fleet;
 #[path = "simulation/interrupted.rs"]
@@ -33,6 +35,8 @@ mod promise;
 mod regressions;
 #[path = "simulation/removal.rs"]
 mod removal;
+#[path = "simulation/restarts.rs"]
+mod restarts;
 #[path = "simulation/rotation.rs"]
 mod rotation;
 #[path = "simulation/runner.rs"]

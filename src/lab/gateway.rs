@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -19,6 +20,8 @@ use super::{handshake, install, port, processes, readiness};
 
 /// A gateway is ready 10–20 s after its start on an idle machine; tests run several at once on two cores.
 const START: Duration = Duration::from_mins(2);
+/// A doctor takes half a minute on an idle machine.
+const DOCTOR: Duration = Duration::from_mins(5);
 /// An orderly shutdown drains work for some seconds.
 const STOP: Duration = Duration::from_secs(15);
 
@@ -52,18 +55,24 @@ pub struct RealGateway {
     _guard: Guard,
     process: Mutex<Option<Child>>,
     node: PathBuf,
-    package: PathBuf,
-    version: String,
+    installed: std::sync::Mutex<Installed>,
     token: String,
     port: u16,
     directory: PathBuf,
     channels: bool,
 }
 
+/// What is run in a gateway's directory: an upgrade puts another one in its place.
+#[derive(Clone)]
+struct Installed {
+    version: String,
+    package: PathBuf,
+}
+
 impl fmt::Debug for RealGateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RealGateway")
-            .field("version", &self.version)
+            .field("version", &self.version())
             .field("port", &self.port)
             .field("directory", &self.directory)
             .finish_non_exhaustive()
@@ -90,8 +99,10 @@ impl RealGateway {
             _guard: guard,
             process: Mutex::new(None),
             node,
-            package,
-            version: version.to_owned(),
+            installed: std::sync::Mutex::new(Installed {
+                version: version.to_owned(),
+                package,
+            }),
             token: options.token.unwrap_or_else(|| Uuid::new_v4().simple().to_string()),
             port: options.port.map_or_else(port::free, Ok)?,
             directory,
@@ -113,8 +124,8 @@ impl RealGateway {
     }
 
     /// Its version, as asked for.
-    pub fn version(&self) -> &str {
-        &self.version
+    pub fn version(&self) -> String {
+        self.installed().version
     }
 
     /// Its port on 127.0.0.1.
@@ -177,11 +188,56 @@ impl RealGateway {
         ensure!(!self.is_running(), "this gateway is running already");
         let mut child = self.spawn()?;
         let url = self.url();
-        let what = format!("OpenClaw {}", self.version);
+        let what = format!("OpenClaw {}", self.version());
         let probe = || handshake::greet(&url, &self.token);
         let ready = readiness::wait(&what, &mut child, &self.log_path(), START, probe).await;
         *process = Some(child);
         ready
+    }
+
+    /// Puts another version in the place of the one that runs in this directory, installing it first if need be, as an operator
+    /// does who upgrades: it has to be stopped before, and started after. Its state is left as it is.
+    ///
+    /// # Errors
+    /// When it can be neither found nor installed, or the gateway runs.
+    pub async fn replace_version(&self, version: &str) -> Result<()> {
+        ensure!(
+            !self.is_running(),
+            "this gateway is running; stop it before it becomes another version"
+        );
+        let package = install::gateway(version).await?;
+        *self.installed.lock().unwrap_or_else(PoisonError::into_inner) = Installed {
+            version: version.to_owned(),
+            package,
+        };
+        Ok(())
+    }
+
+    /// Has the `doctor` of the version that is in place now put the state in order, and returns what it said.
+    ///
+    /// # Errors
+    /// When it cannot be run, fails, or is not done after five minutes.
+    pub async fn doctor(&self) -> Result<String> {
+        let mut command = tokio::process::Command::from(self.command());
+        command
+            .args(["doctor", "--fix", "--yes", "--non-interactive"])
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        let output = tokio::time::timeout(DOCTOR, command.output())
+            .await
+            .context("the doctor is not done after five minutes")?
+            .context("cannot run the doctor")?;
+        let said = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        ensure!(
+            output.status.success(),
+            "the doctor failed ({}):\n{said}",
+            output.status
+        );
+        Ok(said)
     }
 
     /// Stops it and starts it again.
@@ -283,9 +339,8 @@ impl RealGateway {
 
     fn spawn(&self) -> Result<Child> {
         let log = File::options().create(true).append(true).open(self.log_path())?;
-        let mut command = Command::new(&self.node);
+        let mut command = self.command();
         command
-            .arg(self.package.join("openclaw.mjs"))
             .args([
                 "gateway",
                 "run",
@@ -293,6 +348,19 @@ impl RealGateway {
                 "--port",
                 &self.port.to_string(),
             ])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        command
+            .spawn()
+            .with_context(|| format!("cannot run {}", self.node.display()))
+    }
+
+    /// OpenClaw in this gateway's directory, without arguments.
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.node);
+        command
+            .arg(self.installed().package.join("openclaw.mjs"))
             // Nothing of the person's own OpenClaw, proxies or Node options.
             .env_clear()
             .env("PATH", self.path())
@@ -305,17 +373,16 @@ impl RealGateway {
             .env("OPENCLAW_CONFIG_PATH", self.config_path())
             .env(TAG, &self.directory)
             .current_dir(&self.directory)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
             // Ctrl-C on the terminal is for the owner to handle.
             .process_group(0);
         if !self.channels {
             command.env("OPENCLAW_SKIP_CHANNELS", "1");
         }
         command
-            .spawn()
-            .with_context(|| format!("cannot run {}", self.node.display()))
+    }
+
+    fn installed(&self) -> Installed {
+        self.installed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn end(&self, signal: Signal, patience: Duration) -> Result<()> {

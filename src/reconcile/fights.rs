@@ -96,6 +96,18 @@ impl Fights {
     }
 }
 
+/// The fields of an object, of those that somebody else undoes, that are left alone now.
+pub(super) fn left_alone(
+    undone: &[Undoing],
+    object: ObjectRef,
+    generation: i64,
+    now: DateTime<Utc>,
+) -> impl Iterator<Item = &Undoing> {
+    undone.iter().filter(move |undoing| {
+        (undoing.object, undoing.generation) == (object, generation) && undoing.is_fight() && now < undoing.next_try()
+    })
+}
+
 /// Where a field that was undone stands.
 enum Standing {
     /// Somebody else looks after it.
@@ -272,10 +284,9 @@ impl<S: Store, C> World<S, C> {
         let (mut known, mut over) = (Vec::new(), Vec::new());
         for undoing in self.history(gateway).await?.undone {
             match standing(&undoing) {
-                Standing::Elsewhere => {}
                 Standing::At(generation) if generation == undoing.generation => known.push(undoing),
                 Standing::At(_) | Standing::Gone if undoing.is_fight() => over.push(undoing),
-                Standing::At(_) | Standing::Gone => {}
+                Standing::Elsewhere | Standing::At(_) | Standing::Gone => {}
             }
         }
         if known.is_empty() && over.is_empty() && differing.iter().all(|field| !field.undone) {

@@ -23,7 +23,7 @@ use crate::store::{Store, StoreError};
 const RESTART_GRACE: Duration = Duration::from_secs(6);
 
 /// For how long after a write of ours a restart is taken for its consequence: a busy gateway puts it off.
-const CONSEQUENCE: Duration = Duration::from_mins(1);
+const CONSEQUENCE: Duration = Duration::from_secs(20);
 
 /// How often a gateway that restarts is knocked at.
 pub(super) const RESTART_PAUSE: Duration = Duration::from_secs(1);
@@ -91,8 +91,17 @@ impl Spent {
     }
 }
 
+/// What restarted a gateway lately without having been expected to.
+pub(super) fn learnt(history: &GatewayHistory, now: DateTime<Utc>) -> BTreeSet<ConfigPart> {
+    let unforeseen = history
+        .restarts
+        .iter()
+        .filter(|restart| !restart.foreseen && restart.at > now - Undoing::SPAN);
+    unforeseen.flat_map(|restart| &restart.parts).copied().collect()
+}
+
 /// Whether a gateway that was restarted like this may be restarted once more.
-fn spent(history: &GatewayHistory, most: u32, now: DateTime<Utc>) -> Option<Spent> {
+pub(super) fn spent(history: &GatewayHistory, most: u32, now: DateTime<Utc>) -> Option<Spent> {
     let recent: Vec<_> = history
         .restarts
         .iter()
@@ -115,15 +124,7 @@ impl<S: Store, C: Connector> World<S, C> {
     /// unforeseen.
     pub(super) async fn foreseen(&self, session: &Session) -> Result<Dialect, StoreError> {
         let gateway = session.client.gateway();
-        let history = self.history(gateway).await?;
-        let since = self.now() - Undoing::SPAN;
-        let learnt: BTreeSet<ConfigPart> = history
-            .restarts
-            .iter()
-            .filter(|restart| !restart.foreseen && restart.at > since)
-            .flat_map(|restart| &restart.parts)
-            .copied()
-            .collect();
+        let learnt = learnt(&self.history(gateway).await?, self.now());
         let dialect = (*session.dialect).clone();
         if learnt.is_empty() {
             return Ok(dialect);
@@ -357,27 +358,33 @@ mod tests {
         }
     }
 
-    fn until(minutes: &[i64], most: u32, now: i64) -> Option<Option<DateTime<Utc>>> {
-        spent(&history(minutes), most, minute(now)).map(|spent| spent.until)
+    fn spent_at(minutes: &[i64], most: u32, now: i64) -> Option<Spent> {
+        spent(&history(minutes), most, minute(now))
+    }
+
+    fn until(most: u32, at: i64) -> Spent {
+        let until = Some(minute(at));
+        Spent { until, most }
     }
 
     #[test]
     fn a_budget_has_room_again_an_hour_after_the_restart_that_was_one_too_many() {
-        assert_eq!(until(&[], 4, 0), None);
-        assert_eq!(until(&[0, 10, 20], 4, 30), None);
-        assert_eq!(until(&[0, 10, 20, 30], 4, 31), Some(Some(minute(60))));
-        assert_eq!(until(&[0, 10, 20, 30], 4, 60), None, "the first counts no longer");
+        assert_eq!(spent_at(&[], 4, 0), None);
+        assert_eq!(spent_at(&[0, 10, 20], 4, 30), None);
+        assert_eq!(spent_at(&[0, 10, 20, 30], 4, 31), Some(until(4, 60)));
+        assert_eq!(spent_at(&[0, 10, 20, 30], 4, 60), None, "the first counts no longer");
         assert_eq!(
-            until(&[0, 10, 20, 30, 40], 4, 41),
-            Some(Some(minute(70))),
+            spent_at(&[0, 10, 20, 30, 40], 4, 41),
+            Some(until(4, 70)),
             "more than allowed"
         );
-        assert_eq!(until(&[0], 1, 59), Some(Some(minute(60))));
+        assert_eq!(spent_at(&[0], 1, 59), Some(until(1, 60)));
     }
 
     #[test]
     fn no_budget_at_all_never_has_room() {
-        assert_eq!(until(&[], 0, 0), Some(None));
-        assert_eq!(until(&[0], 0, 90), Some(None));
+        let never = Some(Spent { until: None, most: 0 });
+        assert_eq!(spent_at(&[], 0, 0), never);
+        assert_eq!(spent_at(&[0], 0, 90), never);
     }
 }

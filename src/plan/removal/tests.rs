@@ -128,6 +128,8 @@ fn observe(shape: RosterShape, config: &Value) -> ObservedConfig {
     }
     ObservedConfig {
         hash: Some("h".into()),
+        both_shapes: false,
+        written_by: None,
         shape: Some(shape),
         roster: entries,
         ownership: Some("explicit".into()),
