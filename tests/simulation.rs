@@ -23,6 +23,8 @@ mod faults;
 mod fights;
 #[path = "simulation/fleet.rs"]
 mod fleet;
+#[path = "simulation/incompatible.rs"]
+mod incompatible;
 #[path = "simulation/interrupted.rs"]
 mod interrupted;
 #[path = "simulation/leads.rs"]

@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(story(&[0, 10]).0, [false, false]);
         assert_eq!(story(&[0, 10, 20]).0, [false, false, true]);
         assert_eq!(
-            story(&[0, 59, 61, 119]).0,
+            story(&[0, 59, 61, 118]).0,
             [false, false, false, true],
             "0 counts no longer"
         );

@@ -253,7 +253,7 @@ fn a_field_of_the_config_that_is_fought_over_is_named_and_everything_else_conver
             let told = held(&fleet.world, fleet.gateway, "FightingWriter", FOUND).await;
             assert!(told.contains(&fleet.id) && told.contains("heartbeat"), "{told}");
             fleet
-                .told_of_agent(ConditionType::Registered, "FightingWriter", BOUND)
+                .told_of_agent(ConditionType::Registered, "FightingWriter", FOUND)
                 .await;
             sleep(Duration::from_secs(5)).await;
             rest(&fleet.world, &replica).await;

@@ -152,6 +152,13 @@ impl World {
         id
     }
 
+    /// Puts another gateway in the place of one, as an upgrade does.
+    pub(crate) fn replace_gateway(&mut self, place: usize, gateway: SimGateway, baseline: Value) {
+        self.connector.insert(&format!("gateway-{place}"), gateway.clone());
+        self.places[place].gateway = gateway;
+        self.places[place].baseline = baseline;
+    }
+
     /// A board on a gateway.
     pub(crate) fn add_board(&mut self, gateway: Option<GatewayId>) -> BoardId {
         let id = BoardId(self.id());
