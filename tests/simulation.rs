@@ -55,5 +55,7 @@ mod sync_failures;
 mod sync_meanwhile;
 #[path = "simulation/syncs.rs"]
 mod syncs;
+#[path = "simulation/upgrade.rs"]
+mod upgrade;
 #[path = "simulation/wakes.rs"]
 mod wakes;

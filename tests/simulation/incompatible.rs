@@ -65,10 +65,8 @@ fn a_config_with_two_rosters_is_not_written_to() {
             world.add_agent(gateway, Some(board), false);
             let replica = world.start(1);
             converge(&world, BOUND).await;
-            let (before, other) = match dialect.has_entries() {
-                true => (world.gateway_writes(), "list"),
-                false => (world.gateway_writes(), "entries"),
-            };
+            let before = world.gateway_writes();
+            let other = if dialect.has_entries() { "list" } else { "entries" };
             let second = if other == "list" {
                 json!([{ "id": "x" }])
             } else {
