@@ -199,6 +199,7 @@ impl<S: Store, C: Connector> World<S, C> {
         let traces = self.known_traces(spec.id()).await?;
         self.register(spec, &look.plan, &traces).await?;
         let (made, refused) = self.create(spec, session, &look.plan).await?;
+        self.answered(spec.id());
         *look = self.look(spec, session).await?;
         let lost = made.iter().find(|id| look.config.entry(id).is_none());
         Ok(refused.or_else(|| {
@@ -225,6 +226,7 @@ impl<S: Store, C: Connector> World<S, C> {
         let written = self.about_to_write(session, effect, parts).await;
         written.map_err(GatewayFailure::Store)?;
         let (removed, failure) = self.remove(spec, session, &look.config, &look.plan, cx).await;
+        self.answered(spec.id());
         if self.sessions.get(spec.id()).is_some() {
             *look = self.look(spec, session).await?;
         }
@@ -253,7 +255,7 @@ impl<S: Store, C: Connector> World<S, C> {
             self.sessions.remove(row.id);
         }
         let client = self.connector.connect(&target).await.map_err(GatewayFailure::Connect)?;
-        self.is_back(row.id);
+        self.is_back(&client).await.map_err(GatewayFailure::Store)?;
         check_methods(client.hello()).map_err(GatewayFailure::Incompatible)?;
         self.check_version(&client).await?;
         let dialect = probe(&client).await.map_err(GatewayFailure::Probe)?;

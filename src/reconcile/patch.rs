@@ -67,6 +67,9 @@ impl<S: Store, C: Connector> World<S, C> {
             () = cx.cancel.cancelled() => return Err(GatewayFailure::Cancelled),
         };
         let id = spec.id();
+        if answer.as_ref().err().is_none_or(|error| !error.outcome_unknown()) {
+            self.answered(id);
+        }
         if answer.as_ref().err().is_none_or(|error| !is_refusal(error)) {
             self.config_sent(id, plan, config.shape.unwrap_or(session.dialect.roster));
         } else {

@@ -37,11 +37,21 @@ pub(super) const BUDGET_EXHAUSTED: &str = "RestartBudgetExhausted";
 /// A write of ours of which it is not known yet whether it restarts the gateway.
 pub(super) struct Written {
     client: Client,
-    at: Instant,
+    sent: Instant,
+    answered: Option<Instant>,
     parts: BTreeSet<ConfigPart>,
     foreseen: Effect,
     /// What was written down before.
     permit: Option<i64>,
+    /// The connection has broken since without a word.
+    lost: bool,
+}
+
+impl Written {
+    /// Whether a restart now would be its consequence.
+    fn is_recent(&self) -> bool {
+        self.answered.is_none_or(|at| at.elapsed() <= CONSEQUENCE)
+    }
 }
 
 /// What is remembered of restarts between looks.
@@ -173,10 +183,12 @@ impl<S: Store, C: Connector> World<S, C> {
         };
         let written = Written {
             client: session.client.clone(),
-            at: Instant::now(),
+            sent: Instant::now(),
+            answered: None,
             parts,
             foreseen,
             permit,
+            lost: false,
         };
         self.state().restarts.written.insert(gateway, written);
         Ok(())
@@ -258,22 +270,32 @@ impl<S: Store, C: Connector> World<S, C> {
         Ok(())
     }
 
+    /// The gateway has answered to the write, whatever it said.
+    pub(super) fn answered(&self, gateway: GatewayId) {
+        if let Some(written) = self.state().restarts.written.get_mut(&gateway) {
+            written.answered = Some(Instant::now());
+        }
+    }
+
     /// Before a look at the gateway: what has become of the last write since.
     pub(super) async fn account_for_last_write(&self, gateway: GatewayId) -> Result<(), StoreError> {
         let (restarted, quiet) = {
             let mut state = self.state();
-            let Some(written) = state.restarts.written.get(&gateway) else {
+            let Some(written) = state.restarts.written.get_mut(&gateway) else {
                 return Ok(());
             };
-            let recent = written.at.elapsed() <= CONSEQUENCE;
+            let recent = written.is_recent();
             match written.client.close_reason() {
-                Some(reason) => {
-                    let restarted = reason.restart && recent;
-                    if !restarted {
-                        // Whether a write whose permit remains has restarted it is not known: it counts.
-                        state.restarts.written.remove(&gateway);
-                    }
-                    (restarted, false)
+                Some(reason) if reason.restart && recent => (true, false),
+                Some(reason) if !reason.ours && recent => {
+                    // Its process tells, once it is back.
+                    written.lost = true;
+                    (false, false)
+                }
+                Some(_) => {
+                    // Whether a write whose permit remains has restarted it is not known: it counts.
+                    state.restarts.written.remove(&gateway);
+                    (false, false)
                 }
                 None => (false, !recent),
             }
@@ -287,6 +309,31 @@ impl<S: Store, C: Connector> World<S, C> {
         Ok(())
     }
 
+    /// The gateway is there again: whether it is a new process since our last write.
+    pub(super) async fn is_back(&self, client: &Client) -> Result<(), StoreError> {
+        let gateway = client.gateway();
+        let restarted = {
+            let restarts = &mut self.state().restarts;
+            restarts.away.remove(&gateway);
+            let lost = restarts.written.get(&gateway).filter(|written| written.lost);
+            lost.is_some_and(|written| {
+                client
+                    .hello()
+                    .uptime
+                    .is_some_and(|uptime| uptime < written.sent.elapsed())
+            })
+        };
+        if restarted {
+            self.restarted(gateway).await?;
+            self.state().restarts.away.remove(&gateway);
+        }
+        let restarts = &mut self.state().restarts;
+        if restarts.written.get(&gateway).is_some_and(|written| written.lost) {
+            restarts.written.remove(&gateway);
+        }
+        Ok(())
+    }
+
     /// The gateway cannot be reached: whether that is because it restarts, so that it is only to be knocked at again.
     pub(super) fn is_restarting(&self, gateway: GatewayId, error: &GatewayError) -> bool {
         let restarts = &mut self.state().restarts;
@@ -295,11 +342,6 @@ impl<S: Store, C: Connector> World<S, C> {
             restarts.away.remove(&gateway);
         }
         away && error.is_transient()
-    }
-
-    /// The gateway is there.
-    pub(super) fn is_back(&self, gateway: GatewayId) {
-        self.state().restarts.away.remove(&gateway);
     }
 
     /// Counts a wrong prediction, and tells of it the first time.
