@@ -57,7 +57,8 @@ impl<S: Store, C: Connector> Reconciler for GatewayReconciler<S, C> {
                     return Err(error);
                 }
                 let due = outcome.held.due().map(|due| world.until(due));
-                let again = outcome.unexplained.look_again.into_iter().chain(due).min();
+                let known = world.restart_known_in(*key);
+                let again = outcome.unexplained.look_again.into_iter().chain(due).chain(known).min();
                 Ok(again.map_or(Action::Done, Action::RequeueAfter))
             }
             // As predicted: no failure, and no reason to back off.

@@ -211,10 +211,23 @@ impl<S: Store, C: Connector> World<S, C> {
                 return Ok(true);
             }
         }
-        if foreseen == Some(Effect::Restart) {
+        if foreseen == Some(Effect::Restart) && told == Some(false) {
             self.not_restarted(gateway).await?;
         }
+        // Else it may yet come; whether it has is known a while later.
         Ok(false)
+    }
+
+    /// How long until it is known whether the last write restarts the gateway, where that is foreseen.
+    pub(super) fn restart_known_in(&self, gateway: GatewayId) -> Option<Duration> {
+        let state = self.state();
+        let written = state
+            .restarts
+            .written
+            .get(&gateway)
+            .filter(|written| written.permit.is_some())?;
+        let waited = written.answered?.elapsed();
+        Some(CONSEQUENCE.saturating_sub(waited) + RESTART_PAUSE)
     }
 
     /// The write was not carried out: what was written down of a restart was for nothing.
