@@ -18,7 +18,7 @@ use secrecy::SecretString;
 
 pub use connections::ConnectionArgs;
 
-use crate::model::EnsureLeads;
+use crate::model::{EnsureLeads, GatewayVersion};
 use crate::reconcile::{Settings, TokenPolicy};
 use crate::token::HashFormat;
 
@@ -160,6 +160,10 @@ pub struct DesiredArgs {
     /// What is wanted of agents' tokens.
     #[command(flatten)]
     pub tokens: TokenArgs,
+
+    /// What may be done to gateways, and to which.
+    #[command(flatten)]
+    pub gateways: GatewayArgs,
 }
 
 /// Which agents exist besides those that have rows, for the commands that make and remove them.
@@ -185,6 +189,47 @@ impl ExistenceArgs {
     pub fn apply(&self, settings: &mut Settings, existing_installation: bool) {
         settings.prune = self.prune;
         settings.ensure_leads = LeadBoards::resolve(self.ensure_leads, existing_installation);
+    }
+}
+
+/// What may be done to gateways, and to which.
+#[derive(Args, Clone, Debug)]
+pub struct GatewayArgs {
+    /// How often a gateway may be restarted within an hour by what this controller changes in its config; 0: never.
+    ///
+    /// Beyond that, changes that would restart it wait, and the gateway's condition ConfigSynced says which and until when. Changes
+    /// that are applied while it runs are made all the same. Restarts that came unforeseen count as well.
+    #[arg(
+        long,
+        env = "OPENCLAW_CONTROLLER_MAX_RESTARTS_PER_HOUR",
+        value_name = "N",
+        default_value_t = Self::DEFAULT_RESTARTS
+    )]
+    pub max_restarts_per_hour: u32,
+
+    /// The oldest version of OpenClaw that is written to: 2026.4.29. Without it, every gateway is that can be understood.
+    ///
+    /// An older gateway, and one whose version cannot be told, gets the condition Compatible=False, and nothing is written to it.
+    #[arg(long, env = "OPENCLAW_CONTROLLER_MIN_GATEWAY_VERSION", value_name = "VERSION")]
+    pub min_gateway_version: Option<GatewayVersion>,
+}
+
+impl Default for GatewayArgs {
+    fn default() -> Self {
+        Self {
+            max_restarts_per_hour: Self::DEFAULT_RESTARTS,
+            min_gateway_version: None,
+        }
+    }
+}
+
+impl GatewayArgs {
+    const DEFAULT_RESTARTS: u32 = 4;
+
+    /// Tells the reconcilers.
+    pub fn apply(&self, settings: &mut Settings) {
+        settings.max_restarts_per_hour = self.max_restarts_per_hour;
+        settings.min_gateway_version.clone_from(&self.min_gateway_version);
     }
 }
 

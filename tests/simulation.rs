@@ -25,8 +25,12 @@ mod deadlines;
 mod edits;
 #[path = "simulation/faults.rs"]
 mod faults;
+#[path = "simulation/fights.rs"]
+mod fights;
 #[path = "simulation/fleet.rs"]
 mod fleet;
+#[path = "simulation/incompatible.rs"]
+mod incompatible;
 #[path = "simulation/interrupted.rs"]
 mod interrupted;
 #[path = "simulation/leads.rs"]
@@ -39,6 +43,8 @@ mod promise;
 mod regressions;
 #[path = "simulation/removal.rs"]
 mod removal;
+#[path = "simulation/restarts.rs"]
+mod restarts;
 #[path = "simulation/rotation.rs"]
 mod rotation;
 #[path = "simulation/runner.rs"]
@@ -55,5 +61,7 @@ mod sync_failures;
 mod sync_meanwhile;
 #[path = "simulation/syncs.rs"]
 mod syncs;
+#[path = "simulation/upgrade.rs"]
+mod upgrade;
 #[path = "simulation/wakes.rs"]
 mod wakes;

@@ -118,6 +118,12 @@ fn text(diff: &GatewayDiff) -> String {
             );
         }
     }
+    for step in &diff.config.held {
+        let _ = writeln!(out, "  not now: {}", config_step(step));
+    }
+    for step in &diff.config.held_removals {
+        let _ = writeln!(out, "  not now: - agent {}  ({})", step.id, step.why);
+    }
     for step in &diff.config.removals {
         let _ = writeln!(
             out,

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, RunArgs};
 #[cfg(feature = "sim")]
-use crate::config::{ConnectionArgs, DesiredArgs, ExistenceArgs, TokenArgs};
+use crate::config::{ConnectionArgs, DesiredArgs, ExistenceArgs, GatewayArgs, TokenArgs};
 use crate::store::{PgOptions, PgStore};
 use crate::telemetry::{self, LogFormat};
 
@@ -257,6 +257,7 @@ async fn demo_command(args: demo::DemoArguments) -> anyhow::Result<()> {
                     listen: target.listen,
                     agent_listen: None,
                     tokens: TokenArgs::default(),
+                    gateways: GatewayArgs::default(),
                 },
                 existence: ExistenceArgs::default(),
                 resync_interval: config::Span(std::time::Duration::from_secs(30)),

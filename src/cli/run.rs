@@ -248,7 +248,7 @@ pub(super) fn connector(args: &DesiredArgs, metrics: RpcMetrics) -> anyhow::Resu
 
 /// What the reconcilers are told of the arguments that every command has; nobody is woken, made or removed.
 pub(super) fn settings(args: &DesiredArgs, hash: TokenHash, resync: Duration, existing_installation: bool) -> Settings {
-    Settings {
+    let mut settings = Settings {
         base_url: args.base_url(),
         token_format: hash.resolve(existing_installation),
         withhold_existing_files: existing_installation && !args.is_explicit(),
@@ -258,7 +258,11 @@ pub(super) fn settings(args: &DesiredArgs, hash: TokenHash, resync: Duration, ex
         wake: false,
         prune: false,
         ensure_leads: EnsureLeads::None,
-    }
+        max_restarts_per_hour: 0,
+        min_gateway_version: None,
+    };
+    args.gateways.apply(&mut settings);
+    settings
 }
 
 /// A token that SIGTERM and SIGINT cancel; a second one ends the process at once.

@@ -1,7 +1,5 @@
 //! Configs, and what is planned from them.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Map, Value, json};
 
 use super::assert_presentable;
@@ -35,7 +33,7 @@ fn plan(observed: &ObservedConfig) {
         let goal = |removed: usize| GatewayGoal {
             roster: ids.iter().skip(removed).map(wanted).collect(),
             removals: ids.iter().take(removed).map(unwanted).collect(),
-            removed: BTreeSet::new(),
+            ..GatewayGoal::default()
         };
         for removed in [0, 2] {
             let plan = plan_gateway(&goal(removed), observed, &dialect);

@@ -54,6 +54,8 @@ pub struct Hello {
     pub max_payload: usize,
     /// How often it sends a tick.
     pub tick_interval: Duration,
+    /// For how long its process has run, if it says so.
+    pub uptime: Option<Duration>,
 }
 
 impl Hello {

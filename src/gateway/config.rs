@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::error::{ErrorClass, GatewayError};
+use super::redact::clean;
 use super::size;
 use crate::model::{ConfigSizes, GatewayAgentId, ObservedConfig, RosterEntry, RosterShape};
 
@@ -76,9 +77,16 @@ fn observe(config: &Map<String, Value>, hash: Option<String>) -> Result<Observed
         Some(tools) => object(tools.get("exec"), "tools.exec")?,
         None => None,
     };
+    let there = |key: &str| agents.get(key).is_some_and(|value| !value.is_null());
     Ok(ObservedConfig {
         hash,
         shape,
+        both_shapes: there("list") && there("entries"),
+        written_by: config
+            .get("meta")
+            .and_then(|meta| meta.get("lastTouchedVersion"))
+            .and_then(Value::as_str)
+            .map(clean),
         roster,
         ownership: string(agents.get("ownership"), "agents.ownership")?,
         has_exec_host: exec

@@ -306,6 +306,10 @@ pub(super) fn parse_hello(payload: &Value) -> Result<Hello, GatewayError> {
         tick_interval: tick
             .filter(|tick| *tick >= Duration::from_millis(100))
             .unwrap_or(DEFAULT_TICK),
+        uptime: payload
+            .pointer("/snapshot/uptimeMs")
+            .and_then(Value::as_f64)
+            .and_then(milliseconds),
     })
 }
 

@@ -7,6 +7,9 @@ use super::error::{ErrorClass, GatewayError};
 use super::methods::SchemaNode;
 use crate::model::{Dialect, Effect, FileName, GatewayAgentId, RosterShape, Visibility};
 
+/// The method by which a gateway tells of its config's schema.
+const LOOKUP: &str = "config.schema.lookup";
+
 /// Learns the gateway's dialect by asking; writes nothing.
 ///
 /// Takes about ten quick calls, so it is done once per connection. What a gateway cannot tell is filled in from what was
@@ -35,9 +38,17 @@ pub async fn probe(client: &Client) -> Result<Dialect, GatewayError> {
     )
     .await?;
     let visibility = visibility(defaults.as_ref(), roster);
+    // Measured: a gateway without lookups restarts for whatever is patched; one that has them and does not tell, for channels.
+    let untold = if client.hello().offers(LOOKUP) {
+        Effect::Hot
+    } else {
+        Effect::Restart
+    };
+    let roster_effect = told(agents.as_ref(), Some(roster_key(roster))).unwrap_or(untold);
     Ok(Dialect {
         protocol: client.hello().protocol,
         roster,
+        heartbeat_effect: told(heartbeat.as_ref(), None).unwrap_or(roster_effect),
         heartbeat_keys: heartbeat
             .filter(|node| !node.children.is_empty())
             .map(|node| node.children.into_iter().map(|child| child.key).collect()),
@@ -48,14 +59,19 @@ pub async fn probe(client: &Client) -> Result<Dialect, GatewayError> {
             .or_else(|| told(channels.as_ref(), Some("defaults")))
             // Measured: a gateway that tells nothing restarts.
             .unwrap_or(Effect::Restart),
-        roster_effect: told(agents.as_ref(), Some(roster_key(roster))).unwrap_or(Effect::Hot),
-        tools_effect: told(exec.as_ref(), Some("host")).unwrap_or(Effect::Hot),
+        roster_effect,
+        ownership_effect: agents
+            .as_ref()
+            .and_then(|agents| agents.child("ownership"))
+            .and_then(|ownership| ownership.reload)
+            .unwrap_or(roster_effect),
+        tools_effect: told(exec.as_ref(), Some("host")).unwrap_or(untold),
     })
 }
 
 /// A schema lookup on gateways that may not offer it.
 async fn lookup(client: &Client, path: &str) -> Result<Option<SchemaNode>, GatewayError> {
-    if client.hello().offers("config.schema.lookup") {
+    if client.hello().offers(LOOKUP) {
         client.schema_lookup(path).await
     } else {
         Ok(None)

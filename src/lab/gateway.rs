@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -20,6 +21,8 @@ use super::{handshake, install, network, port, processes, readiness};
 
 /// A gateway is ready 10–20 s after its start on an idle machine; tests run several at once on two cores.
 const START: Duration = Duration::from_mins(2);
+/// A doctor takes half a minute on an idle machine.
+const DOCTOR: Duration = Duration::from_mins(5);
 /// An orderly shutdown drains work for some seconds.
 const STOP: Duration = Duration::from_secs(15);
 
@@ -57,8 +60,7 @@ pub struct RealGateway {
     _guard: Guard,
     process: Mutex<Option<Child>>,
     node: PathBuf,
-    package: PathBuf,
-    version: String,
+    installed: std::sync::Mutex<Installed>,
     token: String,
     port: u16,
     directory: PathBuf,
@@ -66,10 +68,17 @@ pub struct RealGateway {
     channels: bool,
 }
 
+/// What is run in a gateway's directory: an upgrade puts another one in its place.
+#[derive(Clone)]
+struct Installed {
+    version: String,
+    package: PathBuf,
+}
+
 impl fmt::Debug for RealGateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RealGateway")
-            .field("version", &self.version)
+            .field("version", &self.version())
             .field("port", &self.port)
             .field("directory", &self.directory)
             .finish_non_exhaustive()
@@ -96,8 +105,10 @@ impl RealGateway {
             _guard: guard,
             process: Mutex::new(None),
             node,
-            package,
-            version: version.to_owned(),
+            installed: std::sync::Mutex::new(Installed {
+                version: version.to_owned(),
+                package,
+            }),
             token: options.token.unwrap_or_else(|| Uuid::new_v4().simple().to_string()),
             port: options.port.map_or_else(port::free, Ok)?,
             directory,
@@ -124,8 +135,8 @@ impl RealGateway {
     }
 
     /// Its version, as asked for.
-    pub fn version(&self) -> &str {
-        &self.version
+    pub fn version(&self) -> String {
+        self.installed().version
     }
 
     /// Its port on 127.0.0.1.
@@ -188,7 +199,7 @@ impl RealGateway {
         ensure!(!self.is_running(), "this gateway is running already");
         let mut child = self.spawn()?;
         let url = self.url();
-        let what = format!("OpenClaw {}", self.version);
+        let what = format!("OpenClaw {}", self.version());
         let probe = || handshake::greet(&url, &self.token);
         let ready = readiness::wait(&what, &mut child, &self.log_path(), START, probe).await;
         *process = Some(child);
@@ -214,6 +225,49 @@ impl RealGateway {
             String::from_utf8_lossy(&output.stderr)
         );
         Ok(printed)
+    }
+
+    /// Puts another version in the place of the one that runs in this directory, installing it first if need be, as an operator
+    /// does who upgrades: it has to be stopped before, and started after. Its state is left as it is.
+    ///
+    /// # Errors
+    /// When it can be neither found nor installed, or the gateway runs.
+    pub async fn replace_version(&self, version: &str) -> Result<()> {
+        ensure!(
+            !self.is_running(),
+            "this gateway is running; stop it before it becomes another version"
+        );
+        let package = install::gateway(version).await?;
+        *self.installed.lock().unwrap_or_else(PoisonError::into_inner) = Installed {
+            version: version.to_owned(),
+            package,
+        };
+        Ok(())
+    }
+
+    /// Has the `doctor` of the version that is in place now put the state in order, and returns what it said.
+    ///
+    /// # Errors
+    /// When it cannot be run, fails, or is not done after five minutes.
+    pub async fn doctor(&self) -> Result<String> {
+        let mut command =
+            tokio::process::Command::from(self.command(&["doctor", "--fix", "--yes", "--non-interactive"]));
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        let output = tokio::time::timeout(DOCTOR, command.output())
+            .await
+            .context("the doctor is not done after five minutes")?
+            .context("cannot run the doctor")?;
+        let said = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        ensure!(
+            output.status.success(),
+            "the doctor failed ({}):\n{said}",
+            output.status
+        );
+        Ok(said)
     }
 
     /// Stops it and starts it again.
@@ -337,7 +391,7 @@ impl RealGateway {
         let namespace = self.remote.as_ref().map(|(namespace, _)| namespace);
         let mut command = network::command_in(namespace, self.node.as_os_str());
         command
-            .arg(self.package.join("openclaw.mjs"))
+            .arg(self.installed().package.join("openclaw.mjs"))
             .args(arguments)
             // Nothing of the person's own OpenClaw, proxies or Node options.
             .env_clear()
@@ -355,6 +409,10 @@ impl RealGateway {
             command.env("OPENCLAW_SKIP_CHANNELS", "1");
         }
         command
+    }
+
+    fn installed(&self) -> Installed {
+        self.installed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn end(&self, signal: Signal, patience: Duration) -> Result<()> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::FileName;
+use super::{ConfigPart, FileName};
 
 /// Where and how the gateway's config keeps its agents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -22,6 +22,17 @@ pub enum Visibility {
     Heartbeat,
     /// `channels.defaults.heartbeatVisibility`.
     HeartbeatVisibility,
+}
+
+impl Effect {
+    /// The word for metrics, logs and events.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Hot => "hot",
+            Self::Restart => "restart",
+        }
+    }
 }
 
 impl Visibility {
@@ -65,11 +76,42 @@ pub struct Dialect {
     pub channels_effect: Effect,
     /// Effect of a patch of the roster.
     pub roster_effect: Effect,
+    /// Effect of a patch of heartbeats in the roster.
+    pub heartbeat_effect: Effect,
+    /// Effect of a patch of `agents.ownership`.
+    pub ownership_effect: Effect,
     /// Effect of a patch of `tools`.
     pub tools_effect: Effect,
 }
 
 impl Dialect {
+    /// What a patch of this part does to the gateway, as far as can be foreseen.
+    pub fn effect(&self, part: ConfigPart) -> Effect {
+        match part {
+            ConfigPart::Roster => self.roster_effect,
+            ConfigPart::Heartbeat => self.heartbeat_effect,
+            ConfigPart::Ownership => self.ownership_effect,
+            ConfigPart::Tools => self.tools_effect,
+            ConfigPart::Channels => self.channels_effect,
+        }
+    }
+
+    /// The same gateway, of which it was learnt that patches of these parts restart it.
+    #[must_use]
+    pub fn restarted_by<'a>(mut self, parts: impl IntoIterator<Item = &'a ConfigPart>) -> Self {
+        for part in parts {
+            let effect = match part {
+                ConfigPart::Roster => &mut self.roster_effect,
+                ConfigPart::Heartbeat => &mut self.heartbeat_effect,
+                ConfigPart::Ownership => &mut self.ownership_effect,
+                ConfigPart::Tools => &mut self.tools_effect,
+                ConfigPart::Channels => &mut self.channels_effect,
+            };
+            *effect = Effect::Restart;
+        }
+        self
+    }
+
     /// Whether the gateway takes this file.
     pub fn has_file(&self, file: FileName) -> bool {
         !self.retired_files.contains(&file)

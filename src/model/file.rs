@@ -52,6 +52,11 @@ impl FileName {
         Self::Bootstrap,
     ];
 
+    /// The file of that name; `None` for one that we do not know.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|file| file.as_str() == name)
+    }
+
     /// The file's name on the gateway, for example `AGENTS.md`.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -27,6 +27,10 @@ pub struct ObservedConfig {
     pub hash: Option<String>,
     /// Which shape of roster the config holds; `None` if it holds none yet.
     pub shape: Option<RosterShape>,
+    /// Whether it holds the other one as well.
+    pub both_shapes: bool,
+    /// The version that has written it last, as it says itself.
+    pub written_by: Option<String>,
     /// The roster, in the config's order.
     pub roster: Vec<RosterEntry>,
     /// `agents.ownership`.

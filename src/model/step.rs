@@ -1,9 +1,11 @@
 //! What a plan is made of. Everything here can be printed: no step holds a secret.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Effect, FileName, GatewayAgentId};
+use super::{ConfigPart, Effect, FileName, GatewayAgentId, RosterShape};
 
 /// One change of a gateway's config.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -70,6 +72,49 @@ pub enum ConfigChange {
     },
 }
 
+impl ConfigChange {
+    /// The agent whose entry is changed, if it is one.
+    pub fn agent(&self) -> Option<&GatewayAgentId> {
+        match self {
+            Self::AddAgent { id, .. }
+            | Self::SetName { id, .. }
+            | Self::SetWorkspace { id, .. }
+            | Self::SetHeartbeat { id, .. }
+            | Self::Lighten { id, .. } => Some(id),
+            Self::SetOwnership | Self::SetExecHost | Self::SetVisibility { .. } => None,
+        }
+    }
+
+    /// The path of what is changed, in a config with this shape of roster.
+    pub fn field(&self, shape: RosterShape) -> String {
+        let entry = |id: &GatewayAgentId, key: &str| match shape {
+            RosterShape::List => format!("agents.list[{id}]{key}"),
+            RosterShape::Entries => format!("agents.entries.{id}{key}"),
+        };
+        match self {
+            Self::AddAgent { id, .. } | Self::Lighten { id, .. } => entry(id, ""),
+            Self::SetName { id, .. } => entry(id, ".name"),
+            Self::SetWorkspace { id, .. } => entry(id, ".workspace"),
+            Self::SetHeartbeat { id, .. } => entry(id, ".heartbeat"),
+            Self::SetOwnership => "agents.ownership".to_owned(),
+            Self::SetExecHost => "tools.exec.host".to_owned(),
+            Self::SetVisibility { path, key, .. } => format!("{path}.{key}"),
+        }
+    }
+
+    /// The parts of the config that are changed.
+    pub fn parts(&self) -> &'static [ConfigPart] {
+        match self {
+            Self::AddAgent { .. } => &[ConfigPart::Roster, ConfigPart::Heartbeat],
+            Self::SetName { .. } | Self::SetWorkspace { .. } | Self::Lighten { .. } => &[ConfigPart::Roster],
+            Self::SetHeartbeat { .. } => &[ConfigPart::Heartbeat],
+            Self::SetOwnership => &[ConfigPart::Ownership],
+            Self::SetExecHost => &[ConfigPart::Tools],
+            Self::SetVisibility { .. } => &[ConfigPart::Channels],
+        }
+    }
+}
+
 /// A change of a gateway's config, with the reason for it and what it is expected to do to the gateway.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ConfigStep {
@@ -114,11 +159,18 @@ pub struct GatewayPlan {
     pub steps: Vec<ConfigStep>,
     /// The JSON merge patch that carries out the steps; `None` if there are none.
     pub patch: Option<Value>,
+    /// Steps that are not made at present: they would restart the gateway, which may not be restarted now, or somebody else
+    /// insists on another value.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<ConfigStep>,
     /// How many agents were left for the next patch because this one is full.
     pub deferred: usize,
     /// Agents to remove, one by one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub removals: Vec<RemovalStep>,
+    /// Agents that are not removed at present, because that would restart the gateway.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub held_removals: Vec<RemovalStep>,
     /// How many more are to be removed after these.
     pub removals_deferred: usize,
     /// What could not be planned, and why: told in a condition; the rest goes on.
@@ -134,6 +186,21 @@ impl GatewayPlan {
     /// The effect of the whole patch: that of its most disturbing step.
     pub fn effect(&self) -> Effect {
         self.steps.iter().map(|step| step.effect).max().unwrap_or(Effect::None)
+    }
+
+    /// The effect of the removals.
+    pub fn removal_effect(&self) -> Effect {
+        self.removals
+            .iter()
+            .map(|step| step.effect)
+            .max()
+            .unwrap_or(Effect::None)
+    }
+
+    /// The parts of the config that the patch changes.
+    pub fn parts(&self) -> BTreeSet<ConfigPart> {
+        let parts = self.steps.iter().flat_map(|step| step.change.parts());
+        parts.copied().collect()
     }
 }
 

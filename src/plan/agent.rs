@@ -134,6 +134,8 @@ mod tests {
             unlisted_files: BTreeSet::new(),
             channels_effect: Effect::None,
             roster_effect: Effect::Hot,
+            heartbeat_effect: Effect::Hot,
+            ownership_effect: Effect::Hot,
             tools_effect: Effect::Hot,
         }
     }

@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 use super::merge::patch_to;
 use super::removal::{RemovalGoal, plan_removals};
 use crate::model::{
-    ConfigChange, ConfigStep, CreationStep, Dialect, GatewayAgentId, GatewayPlan, ObservedConfig, RosterShape,
+    ConfigChange, ConfigStep, CreationStep, Dialect, Effect, GatewayAgentId, GatewayPlan, ObservedConfig, RosterShape,
+    Visibility,
 };
 
 /// How many agents one patch adds at most. The cost of a patch grows with the whole roster (measured on 2026.9.6: 100 new
@@ -46,6 +47,52 @@ pub struct GatewayGoal {
     pub removals: Vec<RemovalGoal>,
     /// Agents that were removed from this gateway before.
     pub removed: BTreeSet<GatewayAgentId>,
+    /// What is not to be written at present although it differs.
+    pub hold: Hold,
+}
+
+/// What is not written at present although it differs; it shows in the plan as held.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hold {
+    /// Whatever would restart the gateway.
+    pub restarts: bool,
+    /// Fields, by their paths ([`ConfigChange::field`]).
+    pub fields: BTreeSet<String>,
+}
+
+impl Hold {
+    fn holds(&self, change: &ConfigChange, effect: Effect, shape: RosterShape) -> bool {
+        (self.restarts && effect == Effect::Restart)
+            || (!self.fields.is_empty() && self.fields.contains(&change.field(shape)))
+    }
+}
+
+/// Steps as they are found, those that are held apart.
+pub(super) struct Steps<'a> {
+    plan: &'a mut GatewayPlan,
+    hold: &'a Hold,
+    shape: RosterShape,
+    dialect: &'a Dialect,
+}
+
+impl Steps<'_> {
+    /// Plans a change. `false` if it is held: then nothing of it may get into the patch.
+    pub(super) fn add(&mut self, change: ConfigChange, why: &str) -> bool {
+        let effects = change.parts().iter().map(|part| self.dialect.effect(*part));
+        let effect = effects.max().unwrap_or(Effect::Restart);
+        let held = self.hold.holds(&change, effect, self.shape);
+        let step = ConfigStep {
+            change,
+            why: why.into(),
+            effect,
+        };
+        if held {
+            self.plan.held.push(step);
+        } else {
+            self.plan.steps.push(step);
+        }
+        !held
+    }
 }
 
 /// Plans the one patch that takes a gateway's config towards the goal, and the agents to be made before and removed after it.
@@ -57,10 +104,10 @@ pub fn plan_gateway(goal: &GatewayGoal, observed: &ObservedConfig, dialect: &Dia
     let mut entries: Vec<(GatewayAgentId, Map<String, Value>)> = Vec::new();
     let mut added = 0;
     for want in &goal.roster {
-        match observed.entry(&want.id) {
-            Some(_) => {}
+        let is_new = observed.entry(&want.id).is_none();
+        if is_new {
             // These gateways remember whom they removed, and take them back by a call of its own only.
-            None if shape == RosterShape::Entries && goal.removed.contains(&want.id) => {
+            if shape == RosterShape::Entries && goal.removed.contains(&want.id) {
                 if plan.creations.len() == MAX_CREATIONS_AT_ONCE {
                     plan.deferred += 1;
                 } else {
@@ -72,35 +119,29 @@ pub fn plan_gateway(goal: &GatewayGoal, observed: &ObservedConfig, dialect: &Dia
                 }
                 continue;
             }
-            None if added == MAX_NEW_AGENTS_PER_PATCH => {
+            if added == MAX_NEW_AGENTS_PER_PATCH {
                 plan.deferred += 1;
                 continue;
             }
-            None => added += 1,
         }
-        let fields = plan_entry(&mut plan, want, observed, dialect);
+        let fields = plan_entry(&mut steps(&mut plan, goal, shape, dialect), want, observed);
         if !fields.is_empty() {
+            added += usize::from(is_new);
             entries.push((want.id.clone(), fields));
         }
     }
     entries.extend(plan_removals(&mut plan, goal, observed, dialect));
     let mut patch = Map::new();
     if !entries.is_empty() {
-        patch.insert(
-            "agents".into(),
-            roster_patch(&mut plan, shape, entries, added, observed, dialect),
-        );
+        let mut steps = steps(&mut plan, goal, shape, dialect);
+        patch.insert("agents".into(), roster_patch(&mut steps, entries, added, observed));
     }
     let has_agents = !goal.roster.is_empty();
-    if has_agents && !observed.has_exec_host {
+    let mut steps = steps(&mut plan, goal, shape, dialect);
+    if has_agents && !observed.has_exec_host && steps.add(ConfigChange::SetExecHost, "tools.exec.host is not set") {
         patch.insert("tools".into(), json!({"exec": {"host": "gateway"}}));
-        plan.steps.push(ConfigStep {
-            change: ConfigChange::SetExecHost,
-            why: "tools.exec.host is not set".into(),
-            effect: dialect.tools_effect,
-        });
     }
-    if has_agents && let Some(visibility) = plan_visibility(&mut plan, observed, dialect) {
+    if has_agents && let Some(visibility) = plan_visibility(&mut steps, observed) {
         patch.insert("channels".into(), visibility);
     }
     if !plan.steps.is_empty() {
@@ -109,88 +150,79 @@ pub fn plan_gateway(goal: &GatewayGoal, observed: &ObservedConfig, dialect: &Dia
     plan
 }
 
+fn steps<'a>(plan: &'a mut GatewayPlan, goal: &'a GatewayGoal, shape: RosterShape, dialect: &'a Dialect) -> Steps<'a> {
+    Steps {
+        plan,
+        hold: &goal.hold,
+        shape,
+        dialect,
+    }
+}
+
 /// Compares one roster entry and returns the fields to write, empty if none differ.
-fn plan_entry(
-    plan: &mut GatewayPlan,
-    want: &RosterGoal,
-    observed: &ObservedConfig,
-    dialect: &Dialect,
-) -> Map<String, Value> {
+fn plan_entry(steps: &mut Steps<'_>, want: &RosterGoal, observed: &ObservedConfig) -> Map<String, Value> {
     let mut fields = Map::new();
-    let mut step = |change, why: &str| {
-        plan.steps.push(ConfigStep {
-            change,
-            why: why.into(),
-            effect: dialect.roster_effect,
-        });
-    };
     let Some(have) = observed.entry(&want.id) else {
         let heartbeat = want.heartbeat.clone().unwrap_or_default();
-        fields.insert("name".into(), want.name.clone().into());
-        fields.insert("workspace".into(), want.workspace.clone().into());
-        if want.heartbeat.is_some() {
-            fields.insert("heartbeat".into(), heartbeat.clone().into());
+        let change = ConfigChange::AddAgent {
+            id: want.id.clone(),
+            name: want.name.clone(),
+            workspace: want.workspace.clone(),
+            heartbeat: heartbeat.clone(),
+        };
+        if steps.add(change, "not in the roster") {
+            fields.insert("name".into(), want.name.clone().into());
+            fields.insert("workspace".into(), want.workspace.clone().into());
+            if want.heartbeat.is_some() {
+                fields.insert("heartbeat".into(), heartbeat.into());
+            }
         }
-        step(
-            ConfigChange::AddAgent {
-                id: want.id.clone(),
-                name: want.name.clone(),
-                workspace: want.workspace.clone(),
-                heartbeat,
-            },
-            "not in the roster",
-        );
         return fields;
     };
     if have.name.as_deref() != Some(&want.name) {
-        fields.insert("name".into(), want.name.clone().into());
         let change = ConfigChange::SetName {
             id: want.id.clone(),
             from: have.name.clone(),
             to: want.name.clone(),
         };
-        step(change, "the name differs from the row's");
+        if steps.add(change, "the name differs from the row's") {
+            fields.insert("name".into(), want.name.clone().into());
+        }
     }
     if have.workspace.as_deref() != Some(&want.workspace) {
-        fields.insert("workspace".into(), want.workspace.clone().into());
-        let (from, to) = (have.workspace.clone(), want.workspace.clone());
-        step(
-            ConfigChange::SetWorkspace {
-                id: want.id.clone(),
-                from,
-                to,
-            },
-            "the workspace differs",
-        );
+        let change = ConfigChange::SetWorkspace {
+            id: want.id.clone(),
+            from: have.workspace.clone(),
+            to: want.workspace.clone(),
+        };
+        if steps.add(change, "the workspace differs") {
+            fields.insert("workspace".into(), want.workspace.clone().into());
+        }
     }
     if let Some(heartbeat) = &want.heartbeat
         && have.heartbeat.as_ref() != Some(heartbeat)
     {
-        let merge = patch_to(have.heartbeat.as_ref().unwrap_or(&Map::new()), heartbeat);
-        fields.insert("heartbeat".into(), merge.into());
-        let (from, to) = (have.heartbeat.clone(), heartbeat.clone());
-        step(
-            ConfigChange::SetHeartbeat {
-                id: want.id.clone(),
-                from,
-                to,
-            },
-            "the heartbeat differs from the row's",
-        );
+        let change = ConfigChange::SetHeartbeat {
+            id: want.id.clone(),
+            from: have.heartbeat.clone(),
+            to: heartbeat.clone(),
+        };
+        if steps.add(change, "the heartbeat differs from the row's") {
+            let merge = patch_to(have.heartbeat.as_ref().unwrap_or(&Map::new()), heartbeat);
+            fields.insert("heartbeat".into(), merge.into());
+        }
     }
     fields
 }
 
 /// The `agents` part of the patch.
 fn roster_patch(
-    plan: &mut GatewayPlan,
-    shape: RosterShape,
+    steps: &mut Steps<'_>,
     entries: Vec<(GatewayAgentId, Map<String, Value>)>,
     added: usize,
     observed: &ObservedConfig,
-    dialect: &Dialect,
 ) -> Value {
-    match shape {
+    match steps.shape {
         RosterShape::List => {
             let mut list = Vec::with_capacity(entries.len() + 1);
             if observed.roster.is_empty() {
@@ -204,13 +236,9 @@ fn roster_patch(
         }
         RosterShape::Entries => {
             let mut agents = Map::new();
-            if added > 0 && observed.ownership.is_none() {
+            let missing = added > 0 && observed.ownership.is_none();
+            if missing && steps.add(ConfigChange::SetOwnership, "a roster of more than one agent needs it") {
                 agents.insert("ownership".into(), "explicit".into());
-                plan.steps.push(ConfigStep {
-                    change: ConfigChange::SetOwnership,
-                    why: "a roster of more than one agent needs it".into(),
-                    effect: dialect.roster_effect,
-                });
             }
             let entries: Map<_, _> = entries
                 .into_iter()
@@ -223,27 +251,25 @@ fn roster_patch(
 }
 
 /// The `channels` part of the patch: only the keys that are missing.
-fn plan_visibility(plan: &mut GatewayPlan, observed: &ObservedConfig, dialect: &Dialect) -> Option<Value> {
-    let visibility = dialect.visibility?;
+fn plan_visibility(steps: &mut Steps<'_>, observed: &ObservedConfig) -> Option<Value> {
+    let visibility = steps.dialect.visibility?;
     let have = match visibility {
-        crate::model::Visibility::Heartbeat => &observed.heartbeat,
-        crate::model::Visibility::HeartbeatVisibility => &observed.heartbeat_visibility,
+        Visibility::Heartbeat => &observed.heartbeat,
+        Visibility::HeartbeatVisibility => &observed.heartbeat_visibility,
     };
     let mut missing = Map::new();
     for (key, value) in VISIBILITY {
         if have.contains_key(key) {
             continue;
         }
-        missing.insert(key.into(), value.into());
-        plan.steps.push(ConfigStep {
-            change: ConfigChange::SetVisibility {
-                path: format!("channels.defaults.{}", visibility.key()),
-                key: key.into(),
-                value,
-            },
-            why: "not set".into(),
-            effect: dialect.channels_effect,
-        });
+        let change = ConfigChange::SetVisibility {
+            path: format!("channels.defaults.{}", visibility.key()),
+            key: key.into(),
+            value,
+        };
+        if steps.add(change, "not set") {
+            missing.insert(key.into(), value.into());
+        }
     }
     (!missing.is_empty()).then(|| json!({"defaults": {visibility.key(): missing}}))
 }
@@ -255,7 +281,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::model::{AgentId, AgentRole, BoardId, ConfigSizes, Effect, GatewayId, RosterEntry, Visibility};
+    use crate::model::{AgentId, AgentRole, BoardId, ConfigSizes, GatewayId, RosterEntry};
 
     fn dialect(roster: RosterShape) -> Dialect {
         Dialect {
@@ -270,6 +296,8 @@ mod tests {
             unlisted_files: BTreeSet::new(),
             channels_effect: Effect::Restart,
             roster_effect: Effect::Hot,
+            heartbeat_effect: Effect::Hot,
+            ownership_effect: Effect::Hot,
             tools_effect: Effect::Hot,
         }
     }
@@ -296,6 +324,8 @@ mod tests {
         ObservedConfig {
             hash: Some("h".into()),
             shape,
+            both_shapes: false,
+            written_by: None,
             roster: vec![],
             ownership: None,
             has_exec_host: false,

@@ -4,7 +4,8 @@ use serde_json::{Map, Value};
 
 use super::gateway::GatewayGoal;
 use crate::model::{
-    ConfigChange, ConfigStep, Dialect, GatewayAgentId, GatewayPlan, ObservedConfig, RemovalStep, RosterEntry,
+    ConfigChange, ConfigPart, ConfigStep, Dialect, Effect, GatewayAgentId, GatewayPlan, ObservedConfig, RemovalStep,
+    RosterEntry,
 };
 
 /// How many agents are removed at most before the config is looked at again. Each takes up to 5 s on 2026.9.6, and everything
@@ -60,9 +61,19 @@ pub(super) fn plan_removals(
     let file = observed.sizes.file;
     let mut size = file;
     let mut lightened = Vec::new();
+    let effect = dialect.effect(ConfigPart::Roster);
+    let held = goal.hold.restarts && effect == Effect::Restart;
     for want in &goal.removals {
         let entry = observed.entry(&want.id);
         if (entry.is_none() && !want.begun) || want.refused == Refused::Otherwise {
+            continue;
+        }
+        if held {
+            plan.held_removals.push(RemovalStep {
+                id: want.id.clone(),
+                why: want.why.into(),
+                effect,
+            });
             continue;
         }
         let weight = weight(observed, &want.id);
@@ -81,7 +92,7 @@ pub(super) fn plan_removals(
                         keys,
                     },
                     why: "the gateway does not let go of half of its config at once".into(),
-                    effect: dialect.roster_effect,
+                    effect,
                 });
                 plan.removals_deferred += 1;
                 lightened.push((want.id.clone(), fields));
@@ -103,7 +114,7 @@ pub(super) fn plan_removals(
         plan.removals.push(RemovalStep {
             id: want.id.clone(),
             why: want.why.into(),
-            effect: dialect.roster_effect,
+            effect,
         });
         size = size.saturating_sub(weight);
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::fights::{FIGHTING_WRITER, Fights};
 use super::gateway::session_lost;
 use super::goal;
 use super::memory::AgentMemory;
@@ -222,6 +223,13 @@ impl<S: Store, C: Connector> World<S, C> {
         if withheld && !plan.is_empty() {
             plan = withhold(plan);
         }
+        let fights = if order.is_none() && !withheld {
+            self.file_fights(gateway, agent, session, &memory, &token, &mut plan)
+                .await?
+        } else {
+            // A sync writes what it is asked to.
+            Fights::default()
+        };
         let mut files = workspace.to_remember(token.token.as_ref());
         if !plan.files.is_empty() {
             self.metrics.drift_detected(DriftKind::File, plan.files.len() as u64);
@@ -253,7 +261,9 @@ impl<S: Store, C: Connector> World<S, C> {
                 known.provisioned = Some(gateway.id());
             }
         }
-        let report = self.agent_report(agent, session, &rendered, &plan, &token, withheld);
+        let mut report = self.agent_report(agent, session, &rendered, &plan, &token, withheld);
+        report.add_fights(&fights);
+        self.files_seen(agent, session, fights.held().filter_map(FileName::of));
         {
             let departures = memory.departures;
             let mut state = self.state();
@@ -266,7 +276,8 @@ impl<S: Store, C: Connector> World<S, C> {
             memory.files_token.clone_from(&token.token);
             memory.unlisted_read = Some(looks);
         }
-        Ok((report, token.requeue))
+        let due = fights.due().map(|due| self.until(due));
+        Ok((report, token.requeue.into_iter().chain(due).min()))
     }
 
     /// Whether the rows as they were last loaded still have the agent where it was looked at, and managed as it was then.
@@ -345,6 +356,12 @@ impl<S: Store, C: Connector> World<S, C> {
                 );
                 report.set(Registered, False, "HeartbeatRefused", message);
             }
+            _ if session.is_fought(&agent.gateway_agent_id) => report.set(
+                Registered,
+                False,
+                FIGHTING_WRITER,
+                "something else insists on another roster entry; see the gateway's condition ConfigSynced",
+            ),
             _ => report.set(
                 Registered,
                 True,
@@ -420,11 +437,10 @@ impl<S: Store, C: Connector> World<S, C> {
                 }
                 (error.reason(), error.to_string(), error.retry_after())
             }
-            AgentFailure::NotKept(file) => (
-                "NotKept",
-                format!("{file} was written and does not hold what was written; something else may be writing it"),
-                None,
-            ),
+            AgentFailure::NotKept(file) => {
+                self.state().agents.entry(id).or_default().not_kept.insert(file);
+                ("NotKept", failure.to_string(), None)
+            }
             AgentFailure::Store(error) => return Err(ReconcileError::from_error(error)),
             AgentFailure::TokenRace => {
                 let message = "another program changed the agent's token hash meanwhile; looking again".to_owned();

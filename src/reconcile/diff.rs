@@ -10,11 +10,11 @@ use super::rotation::Due;
 use super::session::Session;
 use super::spec::{self, AgentSpec, Excluded, GatewaySpec};
 use super::world::Settings;
-use super::{agent, goal, leftovers, removal, tokens};
+use super::{agent, fights, goal, leftovers, removal, restarts, tokens};
 use crate::gateway::{Connector, GatewayError, Target, probe};
 use crate::model::{
-    AgentId, AgentPlan, FileName, GatewayAgentId, GatewayId, GatewayPlan, GatewaySnapshot, Leftover, LeftoverReason,
-    NewLead,
+    AgentId, AgentPlan, Effect, FileName, GatewayAgentId, GatewayId, GatewayPlan, GatewaySnapshot, Leftover,
+    LeftoverReason, NewLead, ObjectRef, Undoing,
 };
 use crate::plan::{AgentGoal, FilePolicy, ObservedFile, ObservedFiles, Refused, plan_agent, plan_gateway, plan_leads};
 use crate::render::TemplateSet;
@@ -75,7 +75,11 @@ pub struct FileDiff {
 impl GatewayDiff {
     /// Whether anything would be written.
     pub fn differs(&self) -> bool {
-        !self.leads.is_empty() || !self.config.is_empty() || self.agents.iter().any(AgentDiff::differs)
+        !self.leads.is_empty()
+            || !self.config.is_empty()
+            || !self.config.held.is_empty()
+            || !self.config.held_removals.is_empty()
+            || self.agents.iter().any(AgentDiff::differs)
     }
 
     /// Whether anything could not be looked at.
@@ -165,12 +169,38 @@ pub async fn diff<S: Store, C: Connector>(
     );
     goal.gateway.removals = removal::removals(&spec, &[], &traces, settings.prune, |_| Refused::No);
     goal.gateway.removed = traces.removed.into_keys().collect();
-    diff.config = plan_gateway(&goal.gateway, &config, &session.dialect);
+    let (history, now) = (store.history(spec.id()).await?, chrono::Utc::now());
+    let dialect = (*session.dialect)
+        .clone()
+        .restarted_by(&restarts::learnt(&history, now));
+    let own = (ObjectRef::Gateway(spec.id()), spec.generation);
+    let agents = spec
+        .managed()
+        .map(|agent| (ObjectRef::Agent(agent.row.id), agent.generation));
+    for (object, generation) in agents.chain([own]) {
+        let fields = fights::left_alone(&history.undone, object, generation, now);
+        goal.gateway
+            .hold
+            .fields
+            .extend(fields.map(|undoing| undoing.field.clone()));
+    }
+    diff.config = plan_gateway(&goal.gateway, &config, &dialect);
+    let restarts = diff.config.effect().max(diff.config.removal_effect()) == Effect::Restart;
+    if restarts && restarts::spent(&history, settings.max_restarts_per_hour, now).is_some() {
+        goal.gateway.hold.restarts = true;
+        diff.config = plan_gateway(&goal.gateway, &config, &dialect);
+    }
     for agent in spec.managed().filter(|agent| !to_come.contains(&agent.row.id)) {
         let registered = config
             .entry(&agent.gateway_agent_id)
             .is_some_and(|entry| entry.workspace.as_deref() == Some(&agent.workspace));
-        match diff_agent(store, templates, settings, &spec, agent, &session, registered).await {
+        let looked = diff_agent(store, templates, settings, &spec, agent, &session, registered).await;
+        let looked = looked.map(|mut looked| {
+            let fought = fights::left_alone(&history.undone, ObjectRef::Agent(agent.row.id), agent.generation, now);
+            looked.leave_alone(fought);
+            looked
+        });
+        match looked {
             Ok(agent) if agent.differs() || !agent.notes.is_empty() => diff.agents.push(agent),
             Ok(_) => {}
             Err(agent::AgentFailure::Store(error)) => return Err(error),
@@ -266,6 +296,21 @@ async fn diff_agent<S: Store>(
 }
 
 impl AgentDiff {
+    /// Files that somebody else fights over are not written.
+    fn leave_alone<'a>(&mut self, fought: impl Iterator<Item = &'a Undoing>) {
+        for undoing in fought {
+            let before = self.files.len();
+            self.files.retain(|file| file.file.as_str() != undoing.field);
+            if self.files.len() < before {
+                self.notes.push(format!(
+                    "{} differs, and is left alone until {}: something else insists on another text",
+                    undoing.field,
+                    undoing.next_try().format("%F %T UTC"),
+                ));
+            }
+        }
+    }
+
     fn of(agent: &AgentSpec, notes: impl IntoIterator<Item = String>) -> Self {
         Self {
             agent: agent.row.id,

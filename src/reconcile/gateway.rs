@@ -5,32 +5,20 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future;
-use serde_json::Value;
-use tokio_util::sync::CancellationToken;
-
-use super::gateway_status::{GatewayFailure, GatewayOutcome};
+use super::compatible::{check_methods, check_shape, unknown_config};
+use super::gateway_status::{GatewayFailure, GatewayOutcome, Held};
 use super::goal;
+use super::restarts::RESTART_PAUSE;
 use super::session::{SeenRoster, Session};
 use super::spec::GatewaySpec;
 use super::world::World;
 use crate::gateway::{Connector, ErrorClass, GatewayError, Target, probe};
-use crate::model::{ConfigChange, Effect, GatewayAgentId, GatewayId, GatewayPlan, ObservedConfig};
+use crate::model::{
+    ConfigChange, ConfigPart, ConfigStep, Effect, GatewayAgentId, GatewayId, GatewayPlan, ObservedConfig, RosterShape,
+};
 use crate::plan::{GatewayGoal, plan_gateway};
 use crate::runtime::{Action, Context, DriftKind, Priority, ReconcileError, Reconciler};
 use crate::store::Store;
-
-/// How long a patch may take: a base, and so much for each agent in the roster (measured on 2026.9.6: 0.2 s each for 100, 0.6 s
-/// each for 300; doubled for slower machines).
-const PATCH_DEADLINE: Duration = Duration::from_mins(1);
-const PATCH_DEADLINE_PER_AGENT: Duration = Duration::from_millis(1200);
-
-/// How long to wait for a predicted restart to begin, so that the agents' file writes do not run into it (measured on 2026.7.1:
-/// it begins 3.4 s after the answer).
-const RESTART_GRACE: Duration = Duration::from_secs(6);
-
-/// How long to leave a gateway alone that is restarting and did not say how long it takes.
-const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 /// How soon to look again after the rows were seen to have changed: they are being loaded.
 const RELOADING: Duration = Duration::from_millis(100);
@@ -51,6 +39,11 @@ impl<S: Store, C: Connector> Reconciler for GatewayReconciler<S, C> {
             return Ok(Action::Done);
         };
         let outcome = world.converge_gateway(&mut spec, cx).await;
+        let outcome = match outcome {
+            // It was seen to go, and is expected back.
+            Err(GatewayFailure::Connect(error)) if world.is_restarting(*key, &error) => Err(GatewayFailure::Restarting),
+            outcome => outcome,
+        };
         world.syncs.gateway_looked_at(*key, &outcome);
         world.report_gateway(&spec, &outcome).await?;
         match outcome {
@@ -63,16 +56,20 @@ impl<S: Store, C: Connector> Reconciler for GatewayReconciler<S, C> {
                 if let Some(error) = world.missing_leads(&spec) {
                     return Err(error);
                 }
-                Ok(outcome
-                    .unexplained
-                    .look_again
-                    .map_or(Action::Done, Action::RequeueAfter))
+                let due = outcome.held.due().map(|due| world.until(due));
+                let known = world.restart_known_in(*key);
+                let again = outcome.unexplained.look_again.into_iter().chain(due).chain(known).min();
+                Ok(again.map_or(Action::Done, Action::RequeueAfter))
             }
             // As predicted: no failure, and no reason to back off.
             Err(GatewayFailure::Restarting) => Ok(Action::RequeueAfter(RESTART_PAUSE)),
             Err(GatewayFailure::Outdated) => Ok(Action::RequeueAfter(RELOADING)),
             Err(failure) if let Some(pause) = failure.awaits_approval() => Ok(Action::RequeueAfter(pause)),
             Err(failure) => {
+                if matches!(failure, GatewayFailure::Incompatible(_)) {
+                    // Nothing is to be written to it, no file either.
+                    world.sessions.remove(*key);
+                }
                 if world.sessions.get(*key).is_some() {
                     // What is wrong is the config alone; agents in the roster can have their files.
                     world.unpark(&spec);
@@ -84,10 +81,11 @@ impl<S: Store, C: Connector> Reconciler for GatewayReconciler<S, C> {
 }
 
 /// What a gateway's config was seen to be, and what is to be done about it.
-struct Look {
-    config: ObservedConfig,
-    plan: GatewayPlan,
+pub(super) struct Look {
+    pub(super) config: ObservedConfig,
+    pub(super) plan: GatewayPlan,
     warnings: Vec<String>,
+    held: Held,
 }
 
 impl<S: Store, C: Connector> World<S, C> {
@@ -99,6 +97,7 @@ impl<S: Store, C: Connector> World<S, C> {
     ) -> Result<GatewayOutcome, GatewayFailure> {
         let id = spec.id();
         self.tidy(spec).await?;
+        self.account_for_last_write(id).await.map_err(GatewayFailure::Store)?;
         let session = self.session(spec).await?;
         *spec = self.ensure_leads(Arc::clone(spec)).await?;
         let spec = &**spec;
@@ -144,6 +143,7 @@ impl<S: Store, C: Connector> World<S, C> {
             deferred: plan.deferred.max(usize::from(plan.patch.is_some())) + plan.creations.len(),
             removing: plan.removals.len() + plan.removals_deferred,
             unexplained,
+            held: look.held,
             warnings: plan.warnings.into_iter().chain(look.warnings).collect(),
         })
     }
@@ -151,21 +151,36 @@ impl<S: Store, C: Connector> World<S, C> {
     /// Reads the gateway's config, and plans. Whatever becomes of the plan, agents that are in the roster already can have their
     /// files.
     async fn look(&self, spec: &GatewaySpec, session: &Session) -> Result<Look, GatewayFailure> {
-        let config = session
-            .client
-            .config_get()
-            .await
-            .map_err(|error| self.config_failure(spec, error))?;
-        let mut goal = goal::gateway(spec, &session.dialect, &self.state().refused_heartbeats);
+        let id = spec.id();
+        let config = session.client.config_get().await.map_err(|error| match error.class() {
+            ErrorClass::ProtocolError => GatewayFailure::Incompatible(unknown_config(&error)),
+            _ => self.config_failure(spec, error),
+        })?;
+        check_shape(&config, &session.dialect).map_err(GatewayFailure::Incompatible)?;
+        let dialect = self.foreseen(session).await.map_err(GatewayFailure::Store)?;
+        let mut goal = goal::gateway(spec, &dialect, &self.state().refused_heartbeats);
         self.add_removals(spec, &config, &mut goal.gateway).await?;
-        let plan = plan_gateway(&goal.gateway, &config, &session.dialect);
+        let mut plan = plan_gateway(&goal.gateway, &config, &dialect);
+        let fights = self.config_fights(spec, session, &config, &plan).await;
+        let fights = fights.map_err(GatewayFailure::Store)?;
+        goal.gateway.hold.fields.extend(fights.held().map(str::to_owned));
+        if !goal.gateway.hold.fields.is_empty() {
+            plan = plan_gateway(&goal.gateway, &config, &dialect);
+        }
+        let spent = self.restarts_spent(id, &plan).await.map_err(GatewayFailure::Store)?;
+        if spent.is_some() {
+            goal.gateway.hold.restarts = true;
+            plan = plan_gateway(&goal.gateway, &config, &dialect);
+        }
         self.record_adopted(spec, &config).await?;
-        self.sessions
-            .set_roster(spec.id(), seen(spec, &goal.gateway, &config, &plan));
+        self.sessions.set_roster(id, seen(spec, &goal.gateway, &config, &plan));
+        let shape = config.shape.unwrap_or(dialect.roster);
+        let held = Held::new(fights, spent.map(|spent| (spent.message(&plan, shape), spent.until)));
         Ok(Look {
             config,
             plan,
             warnings: goal.warnings,
+            held,
         })
     }
 
@@ -180,9 +195,13 @@ impl<S: Store, C: Connector> World<S, C> {
         if look.plan.creations.is_empty() {
             return Ok(None);
         }
+        let parts = [ConfigPart::Roster].into();
+        let written = self.about_to_write(session, Effect::Hot, parts).await;
+        written.map_err(GatewayFailure::Store)?;
         let traces = self.known_traces(spec.id()).await?;
         self.register(spec, &look.plan, &traces).await?;
         let (made, refused) = self.create(spec, session, &look.plan).await?;
+        self.answered(spec.id());
         *look = self.look(spec, session).await?;
         let lost = made.iter().find(|id| look.config.entry(id).is_none());
         Ok(refused.or_else(|| {
@@ -205,7 +224,11 @@ impl<S: Store, C: Connector> World<S, C> {
             return Ok(());
         }
         self.unpark(spec);
+        let (effect, parts) = (look.plan.removal_effect(), [ConfigPart::Roster].into());
+        let written = self.about_to_write(session, effect, parts).await;
+        written.map_err(GatewayFailure::Store)?;
         let (removed, failure) = self.remove(spec, session, &look.config, &look.plan, cx).await;
+        self.answered(spec.id());
         if self.sessions.get(spec.id()).is_some() {
             *look = self.look(spec, session).await?;
         }
@@ -234,6 +257,9 @@ impl<S: Store, C: Connector> World<S, C> {
             self.sessions.remove(row.id);
         }
         let client = self.connector.connect(&target).await.map_err(GatewayFailure::Connect)?;
+        self.is_back(&client).await.map_err(GatewayFailure::Store)?;
+        check_methods(client.hello()).map_err(GatewayFailure::Incompatible)?;
+        self.check_version(&client).await?;
         let dialect = probe(&client).await.map_err(GatewayFailure::Probe)?;
         tracing::info!(
             gateway = %row.id,
@@ -267,89 +293,6 @@ impl<S: Store, C: Connector> World<S, C> {
             };
             queue.add_after(gateway, pause.min(Duration::from_secs(10)));
         });
-    }
-
-    /// Carries out a plan with one patch.
-    async fn patch(
-        &self,
-        spec: &GatewaySpec,
-        session: &Session,
-        config: &ObservedConfig,
-        plan: &GatewayPlan,
-        cx: &Context,
-    ) -> Result<(), GatewayFailure> {
-        let Some(patch) = &plan.patch else { return Ok(()) };
-        let added: HashSet<_> = plan
-            .steps
-            .iter()
-            .filter_map(|step| match &step.change {
-                ConfigChange::AddAgent { id, .. } => Some(id),
-                _ => None,
-            })
-            .collect();
-        let new: Vec<_> = spec
-            .managed()
-            .filter(|agent| added.contains(&agent.gateway_agent_id))
-            .map(Arc::clone)
-            .collect();
-        self.register(spec, plan, &self.known_traces(spec.id()).await?).await?;
-        let effect = plan.effect();
-        tracing::info!(gateway = %spec.id(), steps = plan.steps.len(), ?effect, "patching the config");
-        let roster = u32::try_from(config.roster.len() + added.len()).unwrap_or(u32::MAX);
-        let deadline = PATCH_DEADLINE + PATCH_DEADLINE_PER_AGENT.saturating_mul(roster);
-        let enough = CancellationToken::new();
-        let call = async {
-            let answer = session
-                .client
-                .config_patch(patch, config.hash.as_deref(), &[], deadline)
-                .await;
-            enough.cancel();
-            answer
-        };
-        let answer = tokio::select! {
-            (answer, ()) = future::join(call, self.mint_ahead(spec, session, &new, &enough)) => answer,
-            () = cx.cancel.cancelled() => return Err(GatewayFailure::Cancelled),
-        };
-        match answer {
-            Ok(outcome) => {
-                if effect == Effect::Restart || outcome.requires_restart == Some(true) {
-                    let closed = tokio::time::timeout(RESTART_GRACE, session.client.closed())
-                        .await
-                        .is_ok();
-                    if closed {
-                        self.metrics.restart_caused();
-                        return Err(GatewayFailure::Restarting);
-                    }
-                }
-                Ok(())
-            }
-            Err(error) if error.class() == ErrorClass::Invalid => {
-                self.refuse_heartbeats(spec, config, patch, &error);
-                Err(GatewayFailure::PatchRefused(error))
-            }
-            Err(error) if effect == Effect::Restart && error.class() == ErrorClass::Restarting => {
-                // Old gateways restart before they answer. The write has happened; the next look reads it back.
-                self.sessions.remove(spec.id());
-                self.metrics.restart_caused();
-                Err(GatewayFailure::Restarting)
-            }
-            Err(error) => Err(self.config_failure(spec, error)),
-        }
-    }
-
-    /// Remembers whose heartbeats the gateway refused, so that the next patch goes without them.
-    fn refuse_heartbeats(&self, spec: &GatewaySpec, config: &ObservedConfig, patch: &Value, error: &GatewayError) {
-        for (path, message) in error.issues() {
-            let Some(id) = agent_of_issue(path, config, patch) else {
-                continue;
-            };
-            let Some(agent) = spec.managed().find(|agent| agent.gateway_agent_id == id) else {
-                continue;
-            };
-            let refusal = (agent.digest.clone(), format!("{path}: {message}"));
-            self.state().refused_heartbeats.insert(agent.row.id, refusal);
-            self.agent_queue.add(agent.row.id, Priority::Change);
-        }
     }
 
     pub(super) fn config_failure(&self, spec: &GatewaySpec, error: GatewayError) -> GatewayFailure {
@@ -408,92 +351,28 @@ fn seen(spec: &GatewaySpec, goal: &GatewayGoal, config: &ObservedConfig, plan: &
         })
         .map(|want| want.id.clone())
         .collect();
-    let pending = plan.steps.iter().filter_map(|step| match &step.change {
-        ConfigChange::AddAgent { id, .. }
-        | ConfigChange::SetName { id, .. }
-        | ConfigChange::SetWorkspace { id, .. }
-        | ConfigChange::SetHeartbeat { id, .. } => Some(id.clone()),
-        ConfigChange::Lighten { .. }
-        | ConfigChange::SetOwnership
-        | ConfigChange::SetExecHost
-        | ConfigChange::SetVisibility { .. } => None,
-    });
+    let shape = config.shape.unwrap_or(RosterShape::List);
+    let of_agents = |steps: &[ConfigStep], is_fought: bool| -> HashSet<GatewayAgentId> {
+        let changes = steps.iter().map(|step| &step.change);
+        changes
+            .filter(|change| !matches!(change, ConfigChange::Lighten { .. }))
+            .filter(|change| goal.hold.fields.contains(&change.field(shape)) == is_fought)
+            .filter_map(|change| change.agent().cloned())
+            .collect()
+    };
+    let mut pending = of_agents(&plan.steps, false);
+    pending.extend(of_agents(&plan.held, false));
     let begun = goal.removals.iter().filter(|removal| removal.begun);
     SeenRoster {
         digest: spec.roster_digest.clone(),
         registered,
-        pending: pending.collect(),
+        pending,
+        fought: of_agents(&plan.held, true),
         present: config
             .roster
             .iter()
             .map(|entry| entry.id.clone())
             .chain(begun.map(|removal| removal.id.clone()))
             .collect(),
-    }
-}
-
-/// The agent that a validation issue is about: `agents.entries.<id>.…`, or `agents.list.<index>.…` with the index counted in
-/// the list as the patch would have left it.
-fn agent_of_issue(path: &str, config: &ObservedConfig, patch: &Value) -> Option<GatewayAgentId> {
-    let rest = path.strip_prefix("agents.")?;
-    if let Some(rest) = rest.strip_prefix("entries.") {
-        return rest.split('.').next().map(GatewayAgentId::observed);
-    }
-    let index: usize = rest.strip_prefix("list.")?.split('.').next()?.parse().ok()?;
-    if let Some(entry) = config.roster.get(index) {
-        return Some(entry.id.clone());
-    }
-    let new = patch["agents"]["list"]
-        .as_array()?
-        .iter()
-        .filter_map(|item| item["id"].as_str());
-    let mut appended = new.filter(|id| config.roster.iter().all(|entry| entry.id.as_str() != *id));
-    appended.nth(index - config.roster.len()).map(GatewayAgentId::observed)
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::{Map, json};
-
-    use super::*;
-    use crate::model::{ConfigSizes, RosterEntry};
-
-    fn config(ids: &[&str]) -> ObservedConfig {
-        let entry = |id: &&str| RosterEntry {
-            id: GatewayAgentId::observed(*id),
-            name: None,
-            workspace: None,
-            heartbeat: None,
-        };
-        ObservedConfig {
-            hash: None,
-            shape: None,
-            roster: ids.iter().map(entry).collect(),
-            ownership: None,
-            has_exec_host: true,
-            heartbeat: Map::new(),
-            heartbeat_visibility: Map::new(),
-            sizes: ConfigSizes::default(),
-        }
-    }
-
-    #[test]
-    fn an_issue_is_traced_to_its_agent_by_id_or_by_its_place_in_the_list_after_the_patch() {
-        let patch = json!({"agents": {"list": [{"id": "old"}, {"id": "new-1"}, {"id": "new-2"}]}});
-        for (path, expected) in [
-            ("agents.entries.mc-1.heartbeat.every", Some("mc-1")),
-            ("agents.entries.mc-1", Some("mc-1")),
-            ("agents.list.0.heartbeat", Some("main")),
-            ("agents.list.1.heartbeat.every", Some("old")),
-            ("agents.list.2.heartbeat", Some("new-1")),
-            ("agents.list.3.heartbeat", Some("new-2")),
-            ("agents.list.4.heartbeat", None),
-            ("agents.list.x", None),
-            ("agents.ownership", None),
-            ("channels.defaults", None),
-        ] {
-            let found = agent_of_issue(path, &config(&["main", "old"]), &patch);
-            assert_eq!(found.as_ref().map(GatewayAgentId::as_str), expected, "{path}");
-        }
     }
 }

@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
+use super::compatible::Incompatible;
+use super::fights::{FIGHTING_WRITER, Fights};
 use super::gateway::{UNAUTHORIZED_PAUSE, session_lost};
 use super::leftovers::Unexplained;
+use super::restarts::BUDGET_EXHAUSTED;
 use super::spec::GatewaySpec;
 use super::status::{Finding, clip, transition, turned_false};
 use super::world::World;
@@ -27,8 +32,45 @@ pub(super) struct GatewayOutcome {
     pub(super) removing: usize,
     /// Agents that no row explains.
     pub(super) unexplained: Unexplained,
+    /// What is not written at present.
+    pub(super) held: Held,
     /// What the gateway does not know and what was left out for it.
     pub(super) warnings: Vec<String>,
+}
+
+/// What of a gateway's config is not written at present although it differs.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    fights: Fights,
+    /// What waits because it would restart the gateway, in words, and until when.
+    restarts: Option<(String, Option<DateTime<Utc>>)>,
+}
+
+impl Held {
+    pub(super) fn new(fights: Fights, restarts: Option<(String, Option<DateTime<Utc>>)>) -> Self {
+        Self { fights, restarts }
+    }
+
+    /// When to look again.
+    pub(super) fn due(&self) -> Option<DateTime<Utc>> {
+        let restarts = self.restarts.as_ref().and_then(|(_, until)| *until);
+        self.fights.due().into_iter().chain(restarts).min()
+    }
+
+    /// What waits because it would restart the gateway, in words.
+    pub(super) fn waiting(&self) -> Option<&str> {
+        self.restarts.as_ref().map(|(message, _)| message.as_str())
+    }
+
+    /// What is wrong, for conditions.
+    fn finding(&self) -> Option<(&'static str, String)> {
+        match (self.fights.is_empty(), &self.restarts) {
+            (true, None) => None,
+            (true, Some((message, _))) => Some((BUDGET_EXHAUSTED, message.clone())),
+            (false, None) => Some((FIGHTING_WRITER, self.fights.message())),
+            (false, Some((message, _))) => Some((FIGHTING_WRITER, format!("{}; {message}", self.fights.message()))),
+        }
+    }
 }
 
 /// How far a look at a gateway came.
@@ -36,6 +78,8 @@ pub(super) struct GatewayOutcome {
 pub(super) enum GatewayFailure {
     /// No connection.
     Connect(GatewayError),
+    /// Connected; it is none that we write to, whatever it answers.
+    Incompatible(Incompatible),
     /// Connected; what it can do could not be learnt.
     Probe(GatewayError),
     /// Its config could not be read or written.
@@ -80,6 +124,7 @@ impl GatewayFailure {
                 (error.to_string(), pause)
             }
             Self::NotKept(message) => (message, None),
+            Self::Incompatible(incompatible) => (incompatible.message, incompatible.pause),
             Self::Restarting => ("the gateway restarts to apply its config".into(), None),
             Self::Store(error) => (error.to_string(), None),
             Self::Outdated => ("the rows have changed meanwhile".into(), None),
@@ -248,6 +293,9 @@ fn gateway_findings(spec: &GatewaySpec, outcome: &Result<GatewayOutcome, Gateway
                     let message = format!("{} agents are still to be removed", outcome.removing);
                     findings.extend(failed(ConfigSynced, "Removing", message));
                 }
+                None if let Some((reason, message)) = outcome.held.finding() => {
+                    findings.extend(failed(ConfigSynced, reason, message));
+                }
                 None => findings.extend([
                     ok(ConfigSynced, "ReadBackEqual", "the config holds what the rows say"),
                     ok(Ready, "Converged", "everything is as desired"),
@@ -267,6 +315,11 @@ fn gateway_findings(spec: &GatewaySpec, outcome: &Result<GatewayOutcome, Gateway
             findings.push(reached());
             findings.extend(failed(Compatible, error.reason(), error.to_string()));
             findings.extend(unknown(&[Authorized, ConfigSynced]));
+        }
+        Err(GatewayFailure::Incompatible(incompatible)) => {
+            findings.extend([reached(), authorized()]);
+            findings.extend(failed(Compatible, incompatible.reason, incompatible.message.clone()));
+            findings.extend(unknown(&[ConfigSynced]));
         }
         Err(GatewayFailure::Probe(error)) if !session_lost(error) => {
             findings.extend([reached(), authorized()]);

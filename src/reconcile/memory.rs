@@ -1,10 +1,11 @@
 //! What is remembered of one agent between reconciles.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 
+use super::fights::SeenFiles;
 use super::wake::WakeMemory;
 use crate::model::{AgentRow, Conditions, FileName, FileStat, GatewayAgentId, GatewayId};
 use crate::plan::ObservedFile;
@@ -80,6 +81,10 @@ pub(super) enum KnownPlace {
 pub(super) struct AgentMemory {
     /// Its files, as last read; empty after any doubt.
     pub(super) files: BTreeMap<FileName, RememberedFile>,
+    /// What was last seen of its files.
+    pub(super) seen: Option<SeenFiles>,
+    /// Files that did not hold what had just been written.
+    pub(super) not_kept: BTreeSet<FileName>,
     /// The look at everything ([`State::looks`](super::world::State)) in which the files that the gateway never lists were read.
     pub(super) unlisted_read: Option<u64>,
     /// The token that was taken out of `files`: under another token they say nothing.

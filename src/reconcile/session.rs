@@ -17,6 +17,8 @@ pub(super) struct SeenRoster {
     pub(super) registered: HashSet<GatewayAgentId>,
     /// Of those, the ones of which something else is still to be changed.
     pub(super) pending: HashSet<GatewayAgentId>,
+    /// Agents whose entries somebody else fights over; what differs in them is left alone, and not pending.
+    pub(super) fought: HashSet<GatewayAgentId>,
     /// All agents in it, and those whose removal was begun and is not known to have ended.
     pub(super) present: HashSet<GatewayAgentId>,
 }
@@ -53,6 +55,11 @@ impl Session {
     /// Whether the roster was seen to hold all that the spec with this digest says of the agent.
     pub(super) fn is_settled(&self, agent: &GatewayAgentId, roster_digest: &str) -> bool {
         self.roster.digest == roster_digest && self.is_registered(agent) && !self.roster.pending.contains(agent)
+    }
+
+    /// Whether somebody else fights over the agent's entry in the roster.
+    pub(super) fn is_fought(&self, agent: &GatewayAgentId) -> bool {
+        self.roster.fought.contains(agent)
     }
 
     /// Whether the gateway was seen to hold none of these agents when it was last compared with the spec of this digest; `None`

@@ -1,5 +1,6 @@
 //! From what was observed to conditions, events and the columns of the rows; written only where something changed.
 
+use super::fights::{FIGHTING_WRITER, Fights};
 use super::memory::Columns;
 use super::spec::{AgentSpec, Excluded};
 use super::wake::{NO_CHECK_IN, is_phase};
@@ -34,6 +35,22 @@ impl AgentReport {
         message: impl Into<String>,
     ) {
         self.findings.push((kind, status, reason, message.into()));
+    }
+
+    /// Files that somebody else fights over are not as desired, or may not stay so.
+    pub(super) fn add_fights(&mut self, fights: &Fights) {
+        let files = self
+            .findings
+            .iter_mut()
+            .find(|(kind, status, ..)| *kind == ConditionType::FilesSynced && *status == ConditionStatus::True);
+        if let Some(finding) = files.filter(|_| !fights.is_empty()) {
+            *finding = (
+                ConditionType::FilesSynced,
+                ConditionStatus::False,
+                FIGHTING_WRITER,
+                fights.message(),
+            );
+        }
     }
 
     /// The first finding that keeps the agent from being ready.

@@ -87,6 +87,11 @@ impl TokenUse {
         }
     }
 
+    /// Whether this is the token.
+    pub(super) fn is(&self, other: Option<&SecretString>) -> bool {
+        self.token.as_ref().map(ExposeSecret::expose_secret) == other.map(ExposeSecret::expose_secret)
+    }
+
     /// There is a newer request than the one that this token answers.
     fn goes_on(&mut self) {
         self.status = ConditionStatus::False;

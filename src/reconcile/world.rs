@@ -7,13 +7,16 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::cache::Cache;
+use super::fights::{FieldKey, SeenConfig};
+use super::history::Histories;
 use super::memory::AgentMemory;
 use super::removal::Refusal;
+use super::restarts::Restarts;
 use super::rotation::TokenPolicy;
 use super::session::Sessions;
 use super::slots::WakeSlots;
 use super::sync::Syncs;
-use crate::model::{AgentId, EnsureLeads, Event, GatewayAgentId, GatewayId, ObjectRef, Traces};
+use crate::model::{AgentId, EnsureLeads, Event, GatewayAgentId, GatewayId, GatewayVersion, ObjectRef, Traces};
 use crate::render::TemplateSet;
 use crate::runtime::{FleetMetrics, WorkQueue};
 use crate::store::{Fence, GatewayStatusWrite};
@@ -44,6 +47,10 @@ pub struct Settings {
     pub prune: bool,
     /// Which boards are given a lead where they have none.
     pub ensure_leads: EnsureLeads,
+    /// How often a gateway may be restarted within an hour for what the rows say.
+    pub max_restarts_per_hour: u32,
+    /// The oldest version of a gateway that is written to, if the operator has named one.
+    pub min_gateway_version: Option<GatewayVersion>,
 }
 
 /// What one tenure of the fleet works with. A new tenure starts with a new world: nothing that was remembered under an
@@ -113,6 +120,16 @@ pub(super) struct State {
     pub(super) tidied: HashMap<GatewayId, u64>,
     /// Removals that a gateway refused.
     pub(super) refused_removals: HashMap<(GatewayId, GatewayAgentId), Refusal>,
+    /// What happened on gateways lately.
+    pub(super) histories: Histories,
+    /// Restarts of gateways.
+    pub(super) restarts: Restarts,
+    /// What was last seen of each gateway's config.
+    pub(super) seen_configs: HashMap<GatewayId, SeenConfig>,
+    /// What the last patch has changed, until the config is looked at again.
+    pub(super) sent: HashMap<GatewayId, HashSet<String>>,
+    /// Fields that were fought over and are as desired, and since when they have been seen so.
+    pub(super) quiet: HashMap<FieldKey, DateTime<Utc>>,
     /// Heartbeats that a gateway refused, by the digest of the spec that holds them, with the gateway's words.
     pub(super) refused_heartbeats: HashMap<AgentId, (String, String)>,
 }

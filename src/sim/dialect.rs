@@ -130,6 +130,8 @@ impl SimDialect {
             },
             channels_effect: if entries { Effect::None } else { Effect::Restart },
             roster_effect: Effect::Hot,
+            heartbeat_effect: Effect::Hot,
+            ownership_effect: Effect::Hot,
             tools_effect: if self == Self::V2026_7_1 {
                 Effect::None
             } else {

@@ -9,8 +9,8 @@ use super::{
     StoreError, SyncStore, TokenState,
 };
 use crate::model::{
-    AgentId, Event, GatewayAgentId, GatewayId, GatewaySnapshot, Leftover, LeftoverReason, NewLead, ObjectRef, Traces,
-    WakeRecord, WakeState,
+    AgentId, CausedRestart, Event, GatewayAgentId, GatewayHistory, GatewayId, GatewaySnapshot, Leftover,
+    LeftoverReason, NewLead, ObjectRef, Traces, Undoing, WakeRecord, WakeState,
 };
 
 /// Desired state in, records and status out.
@@ -136,6 +136,42 @@ pub trait Store: SyncStore {
         gateway: GatewayId,
         leftovers: &[GatewayAgentId],
         removed: &[GatewayAgentId],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// What happened on a gateway lately.
+    fn history(&self, gateway: GatewayId) -> impl Future<Output = Result<GatewayHistory, StoreError>> + Send;
+
+    /// Records a restart of a gateway that we caused or, if it is foreseen, are about to cause; those of more than an hour before
+    /// it are forgotten. Its `id` is not looked at: the one that it gets is returned.
+    fn record_restart(
+        &self,
+        fence: &Fence,
+        gateway: GatewayId,
+        restart: &CausedRestart,
+    ) -> impl Future<Output = Result<i64, StoreError>> + Send;
+
+    /// Forgets a restart that was foreseen and did not come.
+    fn forget_restart(
+        &self,
+        fence: &Fence,
+        gateway: GatewayId,
+        restart: i64,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Records fields that somebody else undoes, each in the place of what was recorded of it before.
+    fn record_undone(
+        &self,
+        fence: &Fence,
+        gateway: GatewayId,
+        fields: &[Undoing],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Forgets that these fields were undone.
+    fn forget_undone(
+        &self,
+        fence: &Fence,
+        gateway: GatewayId,
+        fields: &[(ObjectRef, String)],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Writes a gateway's status into our record of it.

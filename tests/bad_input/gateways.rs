@@ -183,8 +183,8 @@ async fn gateways_that_answer_nonsense_too_much_or_never_say_so_and_heal_by_them
             "nonsense later",
             "config.get",
             Fault::Nonsense,
-            ConfigSynced,
-            "ProtocolError",
+            Compatible,
+            "UnknownConfig",
             &["OpenClaw gateway"],
         ),
         (

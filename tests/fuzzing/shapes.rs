@@ -200,6 +200,7 @@ fn goal() -> impl Strategy<Value = GatewayGoal> {
                 .into_iter()
                 .map(GatewayAgentId::observed)
                 .collect::<BTreeSet<_>>(),
+            ..GatewayGoal::default()
         }
     })
 }

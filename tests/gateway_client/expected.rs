@@ -51,6 +51,8 @@ pub(crate) fn dialect_of_2026_4_29() -> Dialect {
         unlisted_files: BTreeSet::new(),
         channels_effect: Effect::Restart,
         roster_effect: Effect::Hot,
+        heartbeat_effect: Effect::Hot,
+        ownership_effect: Effect::Hot,
         tools_effect: Effect::Hot,
     }
 }
@@ -86,6 +88,8 @@ pub(crate) fn dialect_of_2026_9_6() -> Dialect {
         unlisted_files: [FileName::Identity].into(),
         channels_effect: Effect::None,
         roster_effect: Effect::Hot,
+        heartbeat_effect: Effect::Hot,
+        ownership_effect: Effect::Hot,
         tools_effect: Effect::Hot,
     }
 }

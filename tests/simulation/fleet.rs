@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use chrono::{NaiveDateTime, TimeDelta};
 use openclaw_controller::model::{
-    AgentId, AgentRequests, AgentRow, Board, BoardId, EnsureLeads, GatewayAgentId, GatewayId, GatewayRow, User,
-    workspace_path,
+    AgentId, AgentRequests, AgentRow, Board, BoardId, EnsureLeads, GatewayAgentId, GatewayId, GatewayRow,
+    GatewayVersion, User, workspace_path,
 };
 use openclaw_controller::reconcile::{
     self, AGENT_CONTROLLER, Fleet, GATEWAY_CONTROLLER, Settings, TokenPolicy, UnmanagedAgents, Workers,
@@ -67,6 +67,10 @@ pub(crate) struct World {
     pub(crate) prune: bool,
     /// Which boards the controllers give a lead.
     pub(crate) leads: EnsureLeads,
+    /// How often the controllers may restart a gateway within an hour.
+    pub(crate) restarts: u32,
+    /// The oldest version of a gateway that the controllers write to.
+    pub(crate) min_version: Option<GatewayVersion>,
     connector: Arc<SimConnector>,
     replicas: u64,
     ids: u128,
@@ -95,6 +99,8 @@ impl World {
             existing: HashSet::new(),
             prune: false,
             leads: EnsureLeads::None,
+            restarts: 4,
+            min_version: None,
             connector: Arc::new(SimConnector::default()),
             replicas: 0,
             ids: 0,
@@ -156,6 +162,13 @@ impl World {
             _watch: watch,
         });
         id
+    }
+
+    /// Puts another gateway in the place of one, as an upgrade does.
+    pub(crate) fn replace_gateway(&mut self, place: usize, gateway: SimGateway, baseline: Value) {
+        self.connector.insert(&format!("gateway-{place}"), gateway.clone());
+        self.places[place].gateway = gateway;
+        self.places[place].baseline = baseline;
     }
 
     /// A board on a gateway.
@@ -263,6 +276,8 @@ impl World {
                 wake: self.wake,
                 prune: self.prune,
                 ensure_leads: self.leads,
+                max_restarts_per_hour: self.restarts,
+                min_gateway_version: self.min_version.clone(),
             },
             workers: Workers::default(),
             clock: Arc::new(move || clock.now()),

@@ -148,6 +148,8 @@ fn a_status_whose_write_was_not_answered_is_written_again() {
         let replica = world.start(1);
         converge(&world, BOUND).await;
         let gateway = world.places[0].gateway.clone();
+        // Longer than a restart could be the consequence of a write of ours.
+        sleep(Duration::from_secs(30)).await;
         // The gateway's status: it goes away, and the answer to the write that says so is lost.
         world.store.fail_write(1, WriteFault::After);
         gateway.restart();

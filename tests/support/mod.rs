@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use openclaw_controller::cli::run;
 use openclaw_controller::config::{
-    ConnectionArgs, DesiredArgs, ExistenceArgs, LeadBoards, RunArgs, Span, TokenArgs, TokenHash,
+    ConnectionArgs, DesiredArgs, ExistenceArgs, GatewayArgs, LeadBoards, RunArgs, Span, TokenArgs, TokenHash,
 };
 use openclaw_controller::lab;
 use openclaw_controller::model::{AgentId, BoardId, Condition, ConditionStatus, ConditionType, Conditions, GatewayId};
@@ -306,6 +306,7 @@ pub struct Options {
     pub base_url: Option<String>,
     pub token_hash: TokenHash,
     pub tokens: TokenArgs,
+    pub gateways: GatewayArgs,
     pub agent_listen: Option<SocketAddr>,
     /// Whether agents are woken.
     pub wake: bool,
@@ -326,6 +327,7 @@ impl Default for Options {
             base_url: Some("http://mission.test".into()),
             token_hash: TokenHash::Auto,
             tokens: TokenArgs::default(),
+            gateways: GatewayArgs::default(),
             agent_listen: None,
             wake: false,
             prune: false,
@@ -357,6 +359,7 @@ impl Controller {
                 listen: address,
                 agent_listen: options.agent_listen,
                 tokens: options.tokens,
+                gateways: options.gateways,
             },
             existence: ExistenceArgs {
                 prune: options.prune,

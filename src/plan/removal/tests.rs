@@ -17,6 +17,8 @@ fn dialect(roster: RosterShape) -> Dialect {
         unlisted_files: BTreeSet::new(),
         channels_effect: Effect::Restart,
         roster_effect: Effect::Hot,
+        heartbeat_effect: Effect::Hot,
+        ownership_effect: Effect::Hot,
         tools_effect: Effect::Hot,
     }
 }
@@ -126,6 +128,8 @@ fn observe(shape: RosterShape, config: &Value) -> ObservedConfig {
     }
     ObservedConfig {
         hash: Some("h".into()),
+        both_shapes: false,
+        written_by: None,
         shape: Some(shape),
         roster: entries,
         ownership: Some("explicit".into()),

@@ -148,7 +148,17 @@ impl GatewayLook {
             for_good: !error.is_transient(),
         };
         Some(match outcome {
-            Ok(_) => Self::Ready,
+            Ok(outcome) => match outcome.held.waiting() {
+                Some(message) => Self::Unsettled {
+                    message: message.to_owned(),
+                    for_good: true,
+                },
+                None => Self::Ready,
+            },
+            Err(GatewayFailure::Incompatible(incompatible)) => Self::Away {
+                message: incompatible.message.clone(),
+                for_good: true,
+            },
             Err(GatewayFailure::Connect(error) | GatewayFailure::Probe(error)) => away(error),
             Err(GatewayFailure::Config(error)) if session_lost(error) || error.class() == ErrorClass::Timeout => {
                 away(error)

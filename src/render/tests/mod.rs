@@ -57,6 +57,8 @@ pub(in crate::render) fn legacy() -> Dialect {
         unlisted_files: BTreeSet::new(),
         channels_effect: Effect::Restart,
         roster_effect: Effect::Hot,
+        heartbeat_effect: Effect::Hot,
+        ownership_effect: Effect::Hot,
         tools_effect: Effect::Hot,
     }
 }

@@ -3,7 +3,7 @@
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry};
 
 use super::{ConditionGauges, Convergence, ours, registered};
-use crate::model::{AgentId, ConditionType, GatewayId};
+use crate::model::{AgentId, ConditionType, Effect, GatewayId};
 
 /// What had drifted on a gateway: the label `kind`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -103,6 +103,13 @@ impl WakeOutcome {
     }
 }
 
+/// What can be foreseen wrongly. What is applied without a restart is seen as hot, whether or not it had an effect.
+const MISPREDICTIONS: [(Effect, Effect); 3] = [
+    (Effect::None, Effect::Restart),
+    (Effect::Hot, Effect::Restart),
+    (Effect::Restart, Effect::Hot),
+];
+
 /// What the reconcilers count, prefix `openclaw_controller_`.
 #[derive(Debug)]
 pub struct FleetMetrics {
@@ -115,6 +122,7 @@ pub struct FleetMetrics {
     drift_detected: IntCounterVec,
     drift_corrected: IntCounterVec,
     restarts_caused: IntCounter,
+    mispredictions: IntCounterVec,
     listener_up: IntGauge,
     discoveries: IntCounterVec,
     rotations: IntCounterVec,
@@ -182,6 +190,22 @@ impl FleetMetrics {
                     "Restarts of gateways that followed a config write of ours",
                 ))?,
             )?,
+            mispredictions: {
+                let counters = registered(
+                    registry,
+                    IntCounterVec::new(
+                        ours(
+                            "restart_prediction_mismatches_total",
+                            "Config writes that did another thing to the gateway than was foreseen",
+                        ),
+                        &["predicted", "observed"],
+                    )?,
+                )?;
+                for (predicted, observed) in MISPREDICTIONS {
+                    counters.with_label_values(&[predicted.as_str(), observed.as_str()]);
+                }
+                counters
+            },
             listener_up: registered(
                 registry,
                 IntGauge::with_opts(ours(
@@ -238,6 +262,13 @@ impl FleetMetrics {
     /// Counts a restart of a gateway that followed a config write of ours.
     pub fn restart_caused(&self) {
         self.restarts_caused.inc();
+    }
+
+    /// Counts a config write that did another thing to the gateway than was foreseen.
+    pub fn mispredicted(&self, predicted: Effect, observed: Effect) {
+        self.mispredictions
+            .with_label_values(&[predicted.as_str(), observed.as_str()])
+            .inc();
     }
 
     /// Says whether notifications are being listened to.

@@ -6,6 +6,7 @@
 mod checkin;
 mod edit;
 mod hints;
+mod history;
 mod leads;
 mod lease;
 mod removals;

@@ -6,8 +6,9 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::model::{
-    AgentId, AgentRecord, AgentRow, Board, BoardId, GatewayAgentId, GatewayId, GatewayRecord, GatewayRow,
-    GatewaySnapshot, LeadSettings, Leftover, SyncRequest, SyncResult, SyncedAgent, User,
+    AgentId, AgentRecord, AgentRow, Board, BoardId, CausedRestart, GatewayAgentId, GatewayId, GatewayRecord,
+    GatewayRow, GatewaySnapshot, LeadSettings, Leftover, ObjectRef, SyncRequest, SyncResult, SyncedAgent, Undoing,
+    User,
 };
 use crate::store::{Candidate, Fence, OrphanGateway, RecordedEvent, VerifiedPair, WakeColumns};
 
@@ -52,6 +53,12 @@ pub(super) struct State {
     pub(super) leftovers: BTreeMap<(GatewayId, GatewayAgentId), Leftover>,
     /// Whether the gateway has answered.
     pub(super) removed: BTreeMap<(GatewayId, GatewayAgentId), bool>,
+    /// Restarts of each gateway that we caused, oldest first.
+    pub(super) restarts: HashMap<GatewayId, Vec<CausedRestart>>,
+    /// How many restarts were ever recorded: numbers them.
+    pub(super) restarts_ever: i64,
+    /// Fields that somebody else undoes.
+    pub(super) undone: BTreeMap<(GatewayId, ObjectRef, String), Undoing>,
 }
 
 /// A one-shot sync, and what is done of it.

@@ -2,12 +2,13 @@
 
 use chrono::{DateTime, SubsecRound, Utc};
 
+use super::history::{forget_fights, forget_history};
 use super::removals::{forget_tokens, keep_leftover, unplace};
 use super::state::{Remembered, State};
 use super::{MemoryStore, later};
 use crate::model::{
-    AgentId, Conditions, Event, GatewayAgentId, GatewayId, GatewayRecord, GatewaySnapshot, Leftover, LeftoverReason,
-    NewLead, ObjectRef, Traces, WakeRecord, WakeState,
+    AgentId, CausedRestart, Conditions, Event, GatewayAgentId, GatewayHistory, GatewayId, GatewayRecord,
+    GatewaySnapshot, Leftover, LeftoverReason, NewLead, ObjectRef, Traces, Undoing, WakeRecord, WakeState,
 };
 use crate::store::record::{earlier_by_a_lifetime, storable, storable_conditions};
 use crate::store::{
@@ -193,11 +194,13 @@ impl Store for MemoryStore {
                 match object {
                     ObjectRef::Gateway(id) if !state.gateways.contains_key(id) => {
                         changed |= state.gateway_records.remove(id).is_some();
+                        changed |= forget_history(state, *id);
                     }
                     ObjectRef::Agent(id) if !state.agents.contains_key(id) => {
                         changed |= keep_leftover(state, *id, LeftoverReason::RowDeleted, now);
                         changed |= state.agent_records.remove(id).is_some();
                         changed |= forget_tokens(state, *id);
+                        changed |= forget_fights(state, *id);
                     }
                     _ => {}
                 }
@@ -248,6 +251,36 @@ impl Store for MemoryStore {
         removed: &[GatewayAgentId],
     ) -> Result<(), StoreError> {
         self.drop_traces(fence, gateway, leftovers, removed)
+    }
+
+    async fn history(&self, gateway: GatewayId) -> Result<GatewayHistory, StoreError> {
+        self.load_history(gateway)
+    }
+
+    async fn record_restart(
+        &self,
+        fence: &Fence,
+        gateway: GatewayId,
+        restart: &CausedRestart,
+    ) -> Result<i64, StoreError> {
+        self.store_restart(fence, gateway, restart)
+    }
+
+    async fn forget_restart(&self, fence: &Fence, gateway: GatewayId, restart: i64) -> Result<(), StoreError> {
+        self.drop_restart(fence, gateway, restart)
+    }
+
+    async fn record_undone(&self, fence: &Fence, gateway: GatewayId, fields: &[Undoing]) -> Result<(), StoreError> {
+        self.store_undone(fence, gateway, fields)
+    }
+
+    async fn forget_undone(
+        &self,
+        fence: &Fence,
+        gateway: GatewayId,
+        fields: &[(ObjectRef, String)],
+    ) -> Result<(), StoreError> {
+        self.drop_undone(fence, gateway, fields)
     }
 
     async fn write_gateway_status(

@@ -6,6 +6,7 @@ mod errors;
 mod events;
 mod fenced;
 mod hints;
+mod history;
 mod leads;
 mod lease;
 mod load;

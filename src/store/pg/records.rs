@@ -272,15 +272,20 @@ impl PgStore {
              mismatches AS (DELETE FROM openclaw_controller.token_mismatches t USING gone WHERE t.agent_id = gone.id),
              retired AS (DELETE FROM openclaw_controller.retired_tokens t
                           USING gone WHERE t.agent_id = gone.id OR t.until <= clock_timestamp()),
-             requests AS (DELETE FROM openclaw_controller.agent_requests t USING gone WHERE t.agent_id = gone.id)
+             requests AS (DELETE FROM openclaw_controller.agent_requests t USING gone WHERE t.agent_id = gone.id),
+             undone AS (DELETE FROM openclaw_controller.undone_fields t
+                         USING gone WHERE t.object_kind = 'agent' AND t.object_id = gone.id)
              DELETE FROM openclaw_controller.agent_records r USING gone WHERE r.agent_id = gone.id",
         )
         .bind(&agents)
         .execute(&mut *tx)
         .await?;
         sqlx::query(
-            "DELETE FROM openclaw_controller.gateway_records r
-              WHERE r.gateway_id = ANY ($1) AND NOT EXISTS (SELECT FROM gateways g WHERE g.id = r.gateway_id)",
+            "WITH gone AS MATERIALIZED (
+                SELECT id FROM unnest($1::uuid[]) AS i (id) WHERE NOT EXISTS (SELECT FROM gateways g WHERE g.id = i.id)),
+             restarts AS (DELETE FROM openclaw_controller.caused_restarts t USING gone WHERE t.gateway_id = gone.id),
+             undone AS (DELETE FROM openclaw_controller.undone_fields t USING gone WHERE t.gateway_id = gone.id)
+             DELETE FROM openclaw_controller.gateway_records r USING gone WHERE r.gateway_id = gone.id",
         )
         .bind(&gateways)
         .execute(&mut *tx)

@@ -5,8 +5,8 @@ use uuid::Uuid;
 
 use super::PgStore;
 use crate::model::{
-    AgentId, Event, GatewayAgentId, GatewayId, GatewaySnapshot, Leftover, LeftoverReason, NewLead, ObjectRef, Traces,
-    WakeRecord, WakeState,
+    AgentId, CausedRestart, Event, GatewayAgentId, GatewayHistory, GatewayId, GatewaySnapshot, Leftover,
+    LeftoverReason, NewLead, ObjectRef, Traces, Undoing, WakeRecord, WakeState,
 };
 use crate::store::{
     AgentStatusWrite, Candidate, Fence, GatewayStatusWrite, LeadCreation, OrphanGateway, Placement, RecordedEvent,
@@ -143,6 +143,42 @@ impl Store for PgStore {
         removed: &[GatewayAgentId],
     ) -> Result<(), StoreError> {
         self.bounded(self.drop_traces(fence, gateway, leftovers, removed)).await
+    }
+
+    async fn history(&self, gateway: GatewayId) -> Result<GatewayHistory, StoreError> {
+        self.bounded(self.load_history(gateway)).await
+    }
+
+    async fn record_restart(
+        &self,
+        fence: &Fence,
+        gateway: GatewayId,
+        restart: &CausedRestart,
+    ) -> Result<i64, StoreError> {
+        self.bounded(self.store_restart(fence, gateway, restart)).await
+    }
+
+    async fn forget_restart(&self, fence: &Fence, gateway: GatewayId, restart: i64) -> Result<(), StoreError> {
+        self.bounded(self.drop_restart(fence, gateway, restart)).await
+    }
+
+    async fn record_undone(&self, fence: &Fence, gateway: GatewayId, fields: &[Undoing]) -> Result<(), StoreError> {
+        if fields.is_empty() {
+            return Ok(());
+        }
+        self.bounded(self.store_undone(fence, gateway, fields)).await
+    }
+
+    async fn forget_undone(
+        &self,
+        fence: &Fence,
+        gateway: GatewayId,
+        fields: &[(ObjectRef, String)],
+    ) -> Result<(), StoreError> {
+        if fields.is_empty() {
+            return Ok(());
+        }
+        self.bounded(self.drop_undone(fence, gateway, fields)).await
     }
 
     async fn write_gateway_status(

@@ -15,6 +15,7 @@ use super::memory::Memory;
 use super::postgres::Postgres;
 use super::world::{ORGANIZATION, TTL, World, agent, at, board, fence, gateway, id, next, owner};
 
+mod history;
 mod leads;
 mod leases;
 mod records;
@@ -25,6 +26,7 @@ mod syncs;
 mod tokens;
 mod wakes;
 
+use self::history::*;
 use self::leads::*;
 use self::leases::*;
 use self::records::*;
@@ -93,6 +95,9 @@ every_store!(
     a_lead_is_made_for_a_board_that_has_none,
     no_lead_is_made_for_a_board_that_has_one_or_is_elsewhere,
     what_is_chosen_for_a_boards_lead_is_loaded_with_its_gateway,
+    restarts_are_remembered_for_an_hour,
+    an_undone_field_has_one_record_which_a_newer_one_replaces,
+    history_goes_with_the_rows_that_it_is_about,
 );
 
 const NEVER: &str = "nothing was to be written";
