@@ -88,7 +88,7 @@ impl Watch {
         let mut violations = Vec::new();
         match serde_json::from_str::<Value>(frame.text) {
             Ok(value) if frame.sender == Sender::Client => {
-                request(&mut seen, frame.connection, &value, &mut violations)
+                request(&mut seen, frame.connection, &value, &mut violations);
             }
             Ok(value) => answer_or_event(&mut seen, frame.connection, &value, &mut violations),
             Err(_) => violations.push("a frame is no JSON".to_owned()),
