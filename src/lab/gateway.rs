@@ -34,6 +34,8 @@ pub struct Options {
     /// Start its channels, as people's gateways do. Without that, 2026.4.29 knows nothing of the channels in its config, and
     /// writes it back without them when an agent is updated or removed.
     pub channels: bool,
+    /// Its agents' workspaces below the home directory of its user: old gateways remove an agent's files nowhere else.
+    pub below_home: bool,
 }
 
 impl fmt::Debug for Options {
@@ -42,6 +44,7 @@ impl fmt::Debug for Options {
             .field("port", &self.port)
             .field("state_dir", &self.state_dir)
             .field("channels", &self.channels)
+            .field("below_home", &self.below_home)
             .finish_non_exhaustive()
     }
 }
@@ -58,6 +61,7 @@ pub struct RealGateway {
     port: u16,
     directory: PathBuf,
     channels: bool,
+    below_home: bool,
 }
 
 impl fmt::Debug for RealGateway {
@@ -96,6 +100,7 @@ impl RealGateway {
             port: options.port.map_or_else(port::free, Ok)?,
             directory,
             channels: options.channels,
+            below_home: options.below_home,
         };
         gateway.prepare()?;
         gateway.start_again().await?;
@@ -134,7 +139,12 @@ impl RealGateway {
 
     /// A directory for its agents' workspaces: what belongs into `gateways.workspace_root`.
     pub fn workspace_root(&self) -> PathBuf {
-        self.directory.join("workspaces")
+        let parent = if self.below_home {
+            self.home()
+        } else {
+            self.directory.clone()
+        };
+        parent.join("workspaces")
     }
 
     /// Its configuration file.

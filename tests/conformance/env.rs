@@ -14,8 +14,10 @@ use openclaw_controller::sim::{SimDialect, SimGateway, SimServer};
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
+
+use crate::facts::Facts;
 
 /// How long one call may take. Real gateways answer nothing for up to 22 s while an agent's run begins.
 pub(crate) const CALL: Duration = Duration::from_mins(2);
@@ -51,13 +53,18 @@ enum Server {
         lock: RwLock<()>,
         taken: AtomicUsize,
     },
-    Real(&'static Shared),
+    Shared(&'static Shared),
+    Own {
+        gateway: RealGateway,
+        lock: RwLock<()>,
+        taken: AtomicUsize,
+    },
 }
 
 /// A gateway under test.
 pub(crate) struct Env {
-    /// What it is, or simulates.
-    pub(crate) dialect: SimDialect,
+    /// What is to be expected of it.
+    pub(crate) facts: Facts,
     url: String,
     token: String,
     root: String,
@@ -72,7 +79,7 @@ impl Env {
         gateway.faults().latency("*", Duration::from_millis(2));
         let server = gateway.listen(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let env = Self {
-            dialect,
+            facts: Facts::of(dialect.version()).expect("what is simulated was measured"),
             url: server.url(),
             token,
             root: "/sim/work".to_owned(),
@@ -91,11 +98,11 @@ impl Env {
         let index = SimDialect::ALL.iter().position(|other| *other == dialect).unwrap();
         let shared = &REAL[index];
         let of = |gateway: &RealGateway| Self {
-            dialect,
+            facts: Facts::of(dialect.version()).expect("what is tested was measured"),
             url: gateway.url(),
             token: gateway.token().to_owned(),
             root: gateway.workspace_root().display().to_string(),
-            server: Server::Real(shared),
+            server: Server::Shared(shared),
         };
         let start = || async {
             let gateway = RealGateway::start(dialect.version(), Options::default())
@@ -105,6 +112,27 @@ impl Env {
             Arc::new(gateway)
         };
         of(shared.gateway.get_or_init(start).await)
+    }
+
+    /// A real gateway of its own, of any version, with what was measured of this version or else is found out now.
+    pub(crate) async fn started(gateway: RealGateway) -> Self {
+        let mut env = Self {
+            facts: Facts::unknown(gateway.version()),
+            url: gateway.url(),
+            token: gateway.token().to_owned(),
+            root: gateway.workspace_root().display().to_string(),
+            server: Server::Own {
+                gateway,
+                lock: RwLock::const_new(()),
+                taken: AtomicUsize::new(0),
+            },
+        };
+        env.facts = match Facts::of(&env.facts.version) {
+            Some(facts) => facts,
+            None => Facts::ask(&env).await,
+        };
+        env.fill_pool().await;
+        env
     }
 
     /// Puts all agents that checks will use into the roster, by one patch.
@@ -137,16 +165,16 @@ impl Env {
 
     fn lock(&self) -> &RwLock<()> {
         match &self.server {
-            Server::Sim { lock, .. } => lock,
-            Server::Real(shared) => &shared.lock,
+            Server::Sim { lock, .. } | Server::Own { lock, .. } => lock,
+            Server::Shared(shared) => &shared.lock,
         }
     }
 
     /// An agent that no other check uses.
     pub(crate) fn agent(&self) -> GatewayAgentId {
         let taken = match &self.server {
-            Server::Sim { taken, .. } => taken,
-            Server::Real(shared) => &shared.taken,
+            Server::Sim { taken, .. } | Server::Own { taken, .. } => taken,
+            Server::Shared(shared) => &shared.taken,
         };
         let i = taken.fetch_add(1, Ordering::Relaxed);
         assert!(i < POOL, "the pool of agents is too small for the checks");
@@ -226,10 +254,17 @@ impl Env {
         panic!("the gateway did not answer for two minutes");
     }
 
+    /// Waits out a restart that has to come.
+    pub(crate) async fn restarted(&self, client: &Client) {
+        let closed = timeout(BACK, client.closed()).await.expect("the gateway restarts");
+        assert!(closed.restart, "{closed:?}");
+        self.client().await;
+    }
+
     /// One agent's entry of the config file.
     pub(crate) async fn entry(&self, agent: &GatewayAgentId) -> Option<Value> {
         let config = self.config().await;
-        if self.dialect.has_entries() {
+        if self.facts.has_entries() {
             return config["agents"]["entries"].get(agent.as_str()).cloned();
         }
         let list = config["agents"]["list"].as_array()?;
@@ -238,7 +273,7 @@ impl Env {
 
     /// A patch of the roster in this dialect.
     pub(crate) fn roster_patch(&self, agents: impl IntoIterator<Item = (String, Value)>) -> Value {
-        if self.dialect.has_entries() {
+        if self.facts.has_entries() {
             let entries: Map<String, Value> = agents.into_iter().collect();
             json!({ "agents": { "ownership": "explicit", "entries": entries } })
         } else {
@@ -268,6 +303,10 @@ impl Env {
             let hash = self.observed(&client).await.hash;
             match client.config_patch(patch, hash.as_deref(), replace, CALL).await {
                 Err(error) if error.class() == ErrorClass::Conflict => {}
+                Ok(outcome) if self.facts.every_patch_restarts => {
+                    self.restarted(&client).await;
+                    return Ok(outcome);
+                }
                 result => return result,
             }
         }
