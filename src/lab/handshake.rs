@@ -1,4 +1,5 @@
-//! The shortest conversation that proves a gateway ready: TCP, WebSocket, challenge, `connect`, `hello-ok`.
+//! The shortest conversation that proves a gateway ready: TCP, WebSocket, challenge, `connect`, `hello-ok`. (A gateway that says
+//! that it speaks another protocol is ready as well.)
 //!
 //! Deliberately independent of the controller's own client: the lab must be able to tell "the gateway is not up" from "our
 //! client is wrong".
@@ -20,7 +21,8 @@ pub(super) async fn greet(url: &str, token: &str) -> Result<()> {
             greeted = true;
         } else if frame["type"] == "res" {
             ensure!(greeted, "the gateway answered before it was asked");
-            ensure!(frame["ok"] == true, "connect was refused: {}", frame["error"]);
+            let other = frame["error"]["message"] == "protocol mismatch";
+            ensure!(frame["ok"] == true || other, "connect was refused: {}", frame["error"]);
             let _ = socket.close(None).await;
             return Ok(());
         }

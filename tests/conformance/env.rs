@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use openclaw_controller::gateway::{
     Client, Connector, DeviceIdentity, ErrorClass, GatewayError, PatchOutcome, RpcMetrics, Target, WebSocketConnector,
+    probe,
 };
 use openclaw_controller::lab::{Options, RealGateway};
 use openclaw_controller::model::{GatewayAgentId, GatewayId, ObservedConfig};
@@ -115,7 +116,10 @@ impl Env {
     }
 
     /// A real gateway of its own, of any version, with what was measured of this version or else is found out now.
-    pub(crate) async fn started(gateway: RealGateway) -> Self {
+    ///
+    /// # Errors
+    /// When it says, or probing finds, that this controller cannot provision it.
+    pub(crate) async fn started(gateway: RealGateway) -> Result<Self, GatewayError> {
         let mut env = Self {
             facts: Facts::unknown(gateway.version()),
             url: gateway.url(),
@@ -127,12 +131,24 @@ impl Env {
                 taken: AtomicUsize::new(0),
             },
         };
+        let probed = match env.connect(&env.target()).await {
+            Ok(client) => probe(&client).await.map(drop),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = probed
+            && matches!(
+                error.class(),
+                ErrorClass::UnsupportedGateway | ErrorClass::IncompatibleProtocol
+            )
+        {
+            return Err(error);
+        }
         env.facts = match Facts::of(&env.facts.version) {
             Some(facts) => facts,
-            None => Facts::ask(&env).await,
+            None => Box::pin(Facts::ask(&env)).await,
         };
         env.fill_pool().await;
-        env
+        Ok(env)
     }
 
     /// Puts all agents that checks will use into the roster, by one patch.

@@ -105,7 +105,7 @@ impl Facts {
             protocol_code: since("2026.5.28"),
             origin_code: since("2026.3.31"),
             scope_code: entries,
-            label_scope: if since("2026.5.28") {
+            label_scope: if since("2026.7.1") {
                 "operator.write"
             } else {
                 "operator.admin"
@@ -117,7 +117,7 @@ impl Facts {
             every_patch_restarts: !since("2026.4.29"),
             patch_hash: entries,
             patch_paths: since("2026.9.6"),
-            replace_paths: since("2026.5.28"),
+            replace_paths: since("2026.6.11"),
             writes_per_minute: if entries { 30 } else { 3 },
             issue_in_message: since("2026.3.31"),
             host_auto: since("2026.3.31"),
@@ -219,7 +219,7 @@ impl Facts {
             facts.schema_effects = channels.reload.is_some();
         }
         facts.ask_about_files_and_sessions(env).await;
-        facts.ask_about_refusals(env).await;
+        Box::pin(facts.ask_about_refusals(env)).await;
         facts.ask_about_patches(env).await;
         facts
     }
@@ -327,7 +327,7 @@ impl Facts {
 
 /// What the questions find is what is known: otherwise what they find of an unknown version would be worth nothing.
 pub(crate) async fn asking_finds_what_is_known(env: &Env) {
-    assert_eq!(Facts::ask(env).await, env.facts.askable());
+    assert_eq!(Box::pin(Facts::ask(env)).await, env.facts.askable());
 }
 
 fn list_dialect() -> Dialect {

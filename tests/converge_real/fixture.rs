@@ -251,8 +251,8 @@ impl Fixture {
     pub(crate) fn starts(&self) -> usize {
         let log = fs::read_to_string(self.gateway.log_path()).unwrap();
         let count = |what: &str| log.lines().filter(|line| line.contains(what)).count();
-        // The oldest say that they listen, the newest that they are ready, and some say both.
-        count("[gateway] ready").max(count("[gateway] listening on ws://"))
+        // The oldest say where they listen, all others this; what they say of being ready some say twice.
+        count("[gateway] starting HTTP server").max(count("[gateway] listening on ws://"))
     }
 
     /// The token in an agent's file, which must belong to the row's hash.

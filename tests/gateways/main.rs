@@ -6,6 +6,12 @@
 //! `cargo test`: it takes half an hour and 5 GB.
 //!
 //! A version that is not named in the tables of the tests is asked first what it is like, and is then held to that.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a check that cannot go on has failed; these say where"
+)]
 
 #[path = "../conformance/checks.rs"]
 #[macro_use]
@@ -129,7 +135,11 @@ async fn conformance(report: &mut Report, version: &str, only: &str) -> Option<F
         Env::started(gateway).await
     };
     let env = match guarded(start).await {
-        Ok(env) => env,
+        Ok(Ok(env)) => env,
+        Ok(Err(error)) => {
+            scenario::refusal(report, version, &error).await;
+            return None;
+        }
         Err(why) => {
             report.red(version, "the gateway starts", &why);
             return None;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use comfy_table::{CellAlignment, Table, presets};
 use futures::FutureExt;
+use futures::future::LocalBoxFuture;
 use tokio::time::timeout;
 
 /// When a check is given up: far beyond what any takes on a loaded machine, so that the matrix ends all the same.
@@ -38,14 +39,17 @@ fn last() -> std::sync::MutexGuard<'static, Option<String>> {
     LAST.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What came of a check: its value and how long it took, or why it failed.
-pub(crate) async fn guarded<T>(check: impl Future<Output = T>) -> Result<T, String> {
-    last().take();
-    match timeout(LIMIT, AssertUnwindSafe(check).catch_unwind()).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(_)) => Err(last().take().unwrap_or_else(|| "it panicked".to_owned())),
-        Err(_) => Err(format!("not done within {} minutes", LIMIT.as_secs() / 60)),
-    }
+/// What came of a check: its value, or why it failed.
+pub(crate) fn guarded<'a, T: 'a>(check: impl Future<Output = T> + 'a) -> LocalBoxFuture<'a, Result<T, String>> {
+    let check = AssertUnwindSafe(check).catch_unwind();
+    Box::pin(async move {
+        last().take();
+        match timeout(LIMIT, check).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(_)) => Err(last().take().unwrap_or_else(|| "it panicked".to_owned())),
+            Err(_) => Err(format!("not done within {} minutes", LIMIT.as_secs() / 60)),
+        }
+    })
 }
 
 /// One cell of the table.

@@ -1,15 +1,18 @@
 //! One fleet on a gateway that is as people run them: it arrives, is edited, drifts, gets new tokens, and loses an agent.
 
-use openclaw_controller::gateway::probe;
-use openclaw_controller::model::Effect;
+use openclaw_controller::gateway::{GatewayError, probe};
+use openclaw_controller::lab::{self, RealGateway};
+use openclaw_controller::model::{ConditionStatus, ConditionType, Effect};
+use tempfile::TempDir;
 
-use crate::binary::{Running, texts};
+use crate::binary::{Environment, Running, texts};
 use crate::facts::Facts;
 use crate::fixture::{Agent, Fixture, Shape, calls, count};
 use crate::operator;
 use crate::removal;
 use crate::report::{Report, guarded};
 use crate::story;
+use crate::support::Database;
 
 /// The row of the table that says how often the gateway restarted for the cold start.
 const RESTARTS: &str = "restarts in the cold start";
@@ -25,6 +28,42 @@ const STEPS: [&str; 8] = [
     "scenario::delete",
     "scenario::no_secret_was_shown",
 ];
+
+/// A gateway that cannot be provisioned is refused by name with a reason, and nothing is written to it.
+pub(crate) async fn refusal(report: &mut Report, version: &str, error: &GatewayError) {
+    report.told(version, "refused", error.reason());
+    let check = async {
+        let gateway = RealGateway::start(version, lab::Options::default()).await.unwrap();
+        let database = Database::migrated().await;
+        let organization = database.organization().await;
+        let root = gateway.workspace_root().display().to_string();
+        let row = database
+            .gateway(organization, &gateway.url(), gateway.token(), &root)
+            .await;
+        database.agent(row, None, "Gateway Agent", false).await;
+        let config = std::fs::read(gateway.config_path()).unwrap();
+        let directory = TempDir::new().unwrap();
+        let controller = Running::start(&Environment {
+            database_url: database.url.clone(),
+            directory: directory.path().to_owned(),
+            templates: None,
+            prune: false,
+        });
+        let told = database
+            .gateway_condition(row, ConditionType::Compatible, ConditionStatus::False, error.reason())
+            .await;
+        assert!(told.message.contains(error.message()), "{}", told.message);
+        assert_eq!(
+            std::fs::read(gateway.config_path()).unwrap(),
+            config,
+            "nothing is written"
+        );
+        controller.stop().await;
+        println!("{:>12}{}", "", told.message);
+    };
+    let result = guarded(check).await;
+    report.line(version, "scenario::it_is_refused_with_a_reason", result);
+}
 
 /// What the steps share.
 struct Play {
@@ -65,7 +104,9 @@ pub(crate) async fn play(report: &mut Report, version: &str, facts: &Facts, only
         }
         Err(why) => {
             report.red(version, first, &why);
-            rest.iter().for_each(|step| report.not_run(version, step));
+            for step in rest {
+                report.not_run(version, step);
+            }
             return;
         }
     };
@@ -91,7 +132,9 @@ pub(crate) async fn play(report: &mut Report, version: &str, facts: &Facts, only
             break;
         }
     }
-    steps.for_each(|step| report.not_run(version, step));
+    for step in steps {
+        report.not_run(version, step);
+    }
     // Whatever has failed, the controller must still end when asked to.
     if let Err(why) = guarded(play.controller.stop()).await {
         report.red(version, "scenario::the_controller_stops", &why);
