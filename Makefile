@@ -6,17 +6,20 @@ CARGO ?= cargo
 GATEWAY ?=
 # How long each fuzz target runs.
 FUZZ_SECONDS ?= 60
+# Which gateways 'make test-gateways' starts, separated by blanks: nothing for the eight that the tests name.
+VERSIONS ?=
 
 # rustup's own directory is not on every non-interactive PATH.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  GATEWAY=2026.9.6                  for 'make demo': a real OpenClaw of this version, from npm (about 650 MB);"
 	@echo "                                    for 'make bench': measure this version (default: 2026.9.6)"
 	@echo "  FUZZ_SECONDS=600                  for 'make fuzz': how long each of its three targets runs (default: 60)"
+	@echo "  VERSIONS=\"2026.8.1 2026.9.3\"      for 'make test-gateways': these instead, any that npm has"
 	@echo "  OPENCLAW_CONTROLLER_CACHE=DIR     where Postgres, Node and gateways are kept (default: /var/cache/openclaw-controller"
 	@echo "                                    for root, else ~/.cache/openclaw-controller)"
 	@echo "  OPENCLAW_CONTROLLER_PG=cache      use an unpacked Postgres even if the system has one"
@@ -34,6 +37,7 @@ lint: ## Formatting, clippy, documentation, licences: without running anything
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked -- -D warnings
 	$(CARGO) clippy --locked --all-targets --features sim -- -D warnings
+	$(CARGO) clippy --locked --features sim --test gateways -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --features sim
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --locked check; else echo "cargo-deny is not installed: licences and advisories are not checked"; fi
 
@@ -48,6 +52,10 @@ fuzz: ## Fuzz everything that a gateway can say with libFuzzer; what it finds is
 	  RUSTC_BOOTSTRAP=1 PATH="$$(dirname "$$fuzz"):$$PATH" $(CARGO) fuzz run -s none $$target found/$$target corpus/$$target -- \
 	    -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -max_len=65536 -print_final_stats=1 || exit 1; \
 	done
+
+.PHONY: test-gateways
+test-gateways: ## Every check and one fleet on real gateways of eight versions, one after the other, and a table
+	$(CARGO) test --locked --features sim --test gateways -- $(VERSIONS)
 
 .PHONY: bench
 bench: ## Convergence against the bare minimal calls, on real gateways (several minutes)

@@ -21,8 +21,8 @@ if ! installed "$package"; then
     make_work
     mkdir "$work/openclaw"
     case $version in
-      # These pull one dependency from git, which needs credentials; the registry has the same.
-      2026.2.*) printf '{"private": true, "overrides": {"libsignal": "2.0.1"}}\n' >"$work/openclaw/package.json" ;;
+      # Most of these pull one dependency from git, which needs credentials; the registry has the same. Later ones have none.
+      2026.[123].*) printf '{"private": true, "overrides": {"libsignal": "2.0.1"}}\n' >"$work/openclaw/package.json" ;;
     esac
     npm_into "$work/openclaw" "openclaw@$version"
     installed "$work/openclaw/node_modules/openclaw" || die "npm installed openclaw@$version, but not with the expected content"

@@ -38,7 +38,7 @@ pub(super) fn classify(code: &str, detail_code: &str, details: &Value, message: 
     let says = |text: &str| lower.contains(text);
     if lower.starts_with("missing scope") {
         ErrorClass::MissingScope
-    } else if lower.starts_with("unauthorized") {
+    } else if lower.starts_with("unauthorized") || lower.starts_with("origin not allowed") {
         ErrorClass::Unauthorized
     } else if says("protocol mismatch") {
         ErrorClass::IncompatibleProtocol

@@ -16,7 +16,8 @@ pub struct PatchOutcome {
     pub hash: Option<String>,
     /// The paths that changed, where the gateway tells them.
     pub changed_paths: Option<Vec<String>>,
-    /// Whether the gateway will restart for it, where it tells.
+    /// Whether the gateway will restart for it, where it tells: by `requiresRestart`, or (2026.2 and 2026.3, which restart for
+    /// every patch) by the restart that it has scheduled.
     pub requires_restart: Option<bool>,
     /// The config afterwards, where the gateway tells it and it can be understood: as good as reading it back. Its hash is
     /// this outcome's.
@@ -165,6 +166,7 @@ pub(super) fn patched(payload: &Value) -> PatchOutcome {
         changed_paths: changed.map(|paths| paths.iter().filter_map(Value::as_str).map(str::to_owned).collect()),
         requires_restart: payload
             .pointer("/sentinel/payload/stats/requiresRestart")
+            .or_else(|| payload.pointer("/restart/ok"))
             .and_then(Value::as_bool),
         config: payload
             .get("config")
@@ -286,5 +288,8 @@ mod tests {
         assert!(config.has_exec_host);
         assert_eq!(config.hash.as_deref(), Some("h2"));
         assert!(patched(&json!({"noop": true, "changedPaths": [], "config": {"agents": 1}})).noop);
+        // The oldest restart after every patch, and say so in their own way.
+        let oldest = patched(&json!({"ok": true, "restart": {"ok": true, "signal": "SIGUSR1", "delayMs": 2000}}));
+        assert_eq!(oldest.requires_restart, Some(true));
     }
 }

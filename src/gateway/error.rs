@@ -44,6 +44,9 @@ pub enum ErrorClass {
     MissingScope,
     /// No protocol that both sides speak.
     IncompatibleProtocol,
+    /// It is a gateway that this controller cannot provision: a call that is needed is missing, or agents are kept in a way that
+    /// is not known.
+    UnsupportedGateway,
     /// No answer within the deadline.
     Timeout,
     /// The connection ended.
@@ -90,6 +93,7 @@ impl ErrorClass {
             Self::PairingRequired => "PairingRequired",
             Self::MissingScope => "MissingScope",
             Self::IncompatibleProtocol => "IncompatibleProtocol",
+            Self::UnsupportedGateway => "UnsupportedGateway",
             Self::Timeout => "Timeout",
             Self::ConnectionClosed => "ConnectionClosed",
             Self::Restarting => "Restarting",
@@ -136,6 +140,9 @@ impl ErrorClass {
             }
             Self::MissingScope => "Approve the controller's device with the scope operator.admin.",
             Self::IncompatibleProtocol => "This controller speaks the protocols 3 and 4: upgrade the older of the two.",
+            Self::UnsupportedGateway => {
+                "Upgrade the gateway or the controller, whichever is older: docs/gateways.md says which versions go together."
+            }
             Self::Timeout | Self::ConnectionClosed | Self::Restarting | Self::Unavailable | Self::RateLimited => {
                 "It will be tried again."
             }
@@ -203,6 +210,9 @@ impl GatewayError {
         let mut message = text(error, "message").unwrap_or_else(|| "the gateway gave no message".to_owned());
         let class = classify(&code, &detail_code, details, &message, retryable);
         message.push_str(&issues(&message, details));
+        if let Some(protocol) = details.get("expectedProtocol").and_then(Value::as_u64) {
+            message = format!("{message}: the gateway speaks protocol {protocol}");
+        }
         if let Some(request) = text(details, "requestId").filter(|request| !message.contains(request.as_str())) {
             message.push_str(" (pairing request ");
             message.push_str(&request);

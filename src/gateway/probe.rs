@@ -10,14 +10,34 @@ use crate::model::{Dialect, Effect, FileName, GatewayAgentId, RosterShape, Visib
 /// The method by which a gateway tells of its config's schema.
 const LOOKUP: &str = "config.schema.lookup";
 
+/// The calls without which agents cannot be provisioned.
+const NEEDED: [&str; 10] = [
+    "agents.delete",
+    "agents.files.get",
+    "agents.files.list",
+    "agents.files.set",
+    "agents.list",
+    "chat.send",
+    "config.get",
+    "config.patch",
+    "sessions.patch",
+    "sessions.reset",
+];
+
 /// Learns the gateway's dialect by asking; writes nothing.
 ///
 /// Takes about ten quick calls, so it is done once per connection. What a gateway cannot tell is filled in from what was
 /// measured on gateways of its kind.
 ///
 /// # Errors
-/// When a call fails for another reason than that the gateway does not know the thing asked for.
+/// When a call fails for another reason than that the gateway does not know the thing asked for; and
+/// [`ErrorClass::UnsupportedGateway`] where agents cannot be provisioned on this gateway at all.
 pub async fn probe(client: &Client) -> Result<Dialect, GatewayError> {
+    let missing = NEEDED.map(|method| Some(method).filter(|method| !client.hello().offers(method)));
+    let missing: Vec<_> = missing.into_iter().flatten().collect();
+    if !missing.is_empty() {
+        return Err(unsupported(client, &format!("has no {}", missing.join(", "))));
+    }
     let (agents, defaults, channels, exec, list) = try_join5(
         lookup(client, "agents"),
         lookup(client, "channels.defaults"),
@@ -26,8 +46,15 @@ pub async fn probe(client: &Client) -> Result<Dialect, GatewayError> {
         client.agents_list(),
     )
     .await?;
-    let roster = match agents.as_ref().and_then(shape_in_schema) {
-        Some(shape) => shape,
+    let roster = match agents.as_ref().filter(|node| !node.children.is_empty()).map(shapes) {
+        Some((true, false)) => RosterShape::List,
+        Some((false, true)) => RosterShape::Entries,
+        Some((false, false)) => {
+            let what = "keeps its agents neither in agents.list nor in agents.entries of its config";
+            return Err(unsupported(client, what));
+        }
+        // Both: the config says which one is in use.
+        Some((true, true)) => client.config_get().await?.shape.unwrap_or(RosterShape::Entries),
         // A gateway whose schema does not tell is old, and a fresh old one shows no roster at all.
         None => client.config_get().await?.shape.unwrap_or(RosterShape::List),
     };
@@ -69,6 +96,12 @@ pub async fn probe(client: &Client) -> Result<Dialect, GatewayError> {
     })
 }
 
+/// Says by name which gateway cannot be provisioned, and why.
+fn unsupported(client: &Client, why: &str) -> GatewayError {
+    let version = &client.hello().server_version;
+    GatewayError::new(ErrorClass::UnsupportedGateway, format!("OpenClaw {version} {why}"))
+}
+
 /// A schema lookup on gateways that may not offer it.
 async fn lookup(client: &Client, path: &str) -> Result<Option<SchemaNode>, GatewayError> {
     if client.hello().offers(LOOKUP) {
@@ -92,13 +125,9 @@ fn heartbeat_path(roster: RosterShape) -> &'static str {
     }
 }
 
-/// The one roster shape that the schema knows; `None` if it knows neither or both.
-fn shape_in_schema(agents: &SchemaNode) -> Option<RosterShape> {
-    match (agents.child("list").is_some(), agents.child("entries").is_some()) {
-        (true, false) => Some(RosterShape::List),
-        (false, true) => Some(RosterShape::Entries),
-        _ => None,
-    }
+/// Whether the schema knows `agents.list`, and `agents.entries`.
+fn shapes(agents: &SchemaNode) -> (bool, bool) {
+    (agents.child("list").is_some(), agents.child("entries").is_some())
 }
 
 /// What the schema tells of a change of the child, or else of the node itself.

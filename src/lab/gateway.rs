@@ -41,6 +41,8 @@ pub struct Options {
     /// Start its channels, as people's gateways do. Without that, 2026.4.29 knows nothing of the channels in its config, and
     /// writes it back without them when an agent is updated or removed.
     pub channels: bool,
+    /// Its agents' workspaces below the home directory of its user: old gateways remove an agent's files nowhere else.
+    pub below_home: bool,
 }
 
 impl fmt::Debug for Options {
@@ -50,6 +52,7 @@ impl fmt::Debug for Options {
             .field("state_dir", &self.state_dir)
             .field("remote", &self.remote)
             .field("channels", &self.channels)
+            .field("below_home", &self.below_home)
             .finish_non_exhaustive()
     }
 }
@@ -66,6 +69,7 @@ pub struct RealGateway {
     directory: PathBuf,
     remote: Option<(PathBuf, IpAddr)>,
     channels: bool,
+    below_home: bool,
 }
 
 /// What is run in a gateway's directory: an upgrade puts another one in its place.
@@ -114,6 +118,7 @@ impl RealGateway {
             directory,
             remote: options.remote,
             channels: options.channels,
+            below_home: options.below_home,
         };
         gateway.prepare()?;
         gateway.start_again().await?;
@@ -156,7 +161,12 @@ impl RealGateway {
 
     /// A directory for its agents' workspaces: what belongs into `gateways.workspace_root`.
     pub fn workspace_root(&self) -> PathBuf {
-        self.directory.join("workspaces")
+        let parent = if self.below_home {
+            self.home()
+        } else {
+            self.directory.clone()
+        };
+        parent.join("workspaces")
     }
 
     /// Its configuration file.

@@ -1,4 +1,5 @@
-//! The shortest conversation that proves a gateway ready: TCP, WebSocket, challenge, `connect`, `hello-ok`.
+//! The shortest conversation that proves a gateway ready: TCP, WebSocket, challenge, `connect`, `hello-ok`. (A gateway that says
+//! that it speaks another protocol is ready as well.)
 //!
 //! Deliberately independent of the controller's own client: the lab must be able to tell "the gateway is not up" from "our
 //! client is wrong".
@@ -25,8 +26,10 @@ pub(super) async fn greet(url: &str, token: &str) -> Result<()> {
                 frame["error"]["details"]["code"].as_str(),
                 Some("PAIRING_REQUIRED" | "DEVICE_IDENTITY_REQUIRED" | "AUTH_TOKEN_MISMATCH")
             );
+            // So has one that speaks another protocol than it was asked for.
+            let other = frame["error"]["message"] == "protocol mismatch";
             ensure!(
-                frame["ok"] == true || stranger,
+                frame["ok"] == true || stranger || other,
                 "connect was refused: {}",
                 frame["error"]
             );

@@ -4,23 +4,12 @@ use std::time::Duration;
 
 use super::gateway_status::GatewayFailure;
 use super::world::World;
-use crate::gateway::{Client, Connector, GatewayError, Hello};
+use crate::gateway::{Client, Connector, GatewayError};
 use crate::model::{Dialect, GatewayVersion, ObservedConfig, RosterShape};
 use crate::store::Store;
 
 /// How long such a gateway is left alone: it is another one only after somebody has worked on it.
 const INCOMPATIBLE_PAUSE: Duration = Duration::from_secs(30);
-
-/// The methods without which nothing can be done.
-const NEEDED: [&str; 7] = [
-    "config.get",
-    "config.patch",
-    "agents.list",
-    "agents.delete",
-    "agents.files.list",
-    "agents.files.get",
-    "agents.files.set",
-];
 
 /// Why a gateway is not written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,31 +80,6 @@ fn version_finding(minimum: &GatewayVersion, told: &str, written: Option<&str>) 
     }
 }
 
-/// Refuses a gateway that does not offer what is needed, or does not say what it offers.
-pub(super) fn check_methods(hello: &Hello) -> Result<(), Incompatible> {
-    let version = &hello.server_version;
-    if hello.methods.is_empty() {
-        return Err(Incompatible::settled(
-            "MethodsNotTold",
-            format!(
-                "the gateway (version {version}) does not say which methods it offers, so it is not known what it can do: nothing \
-                 is written to it"
-            ),
-        ));
-    }
-    let missing: Vec<_> = NEEDED.into_iter().filter(|method| !hello.offers(method)).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(Incompatible::settled(
-        "MethodsMissing",
-        format!(
-            "the gateway (version {version}) does not offer {}, which this controller needs: nothing is written to it",
-            missing.join(", ")
-        ),
-    ))
-}
-
 /// Refuses a config whose roster has not the shape that the gateway says it reads.
 pub(super) fn check_shape(config: &ObservedConfig, dialect: &Dialect) -> Result<(), Incompatible> {
     let name = |shape| match shape {
@@ -155,8 +119,6 @@ pub(super) fn unknown_config(error: &GatewayError) -> Incompatible {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     fn minimum() -> GatewayVersion {
@@ -176,27 +138,6 @@ mod tests {
         let found = version_finding(&minimum(), "2026.3.31", None).unwrap();
         assert!(
             found.message.contains("2026.3.31") && found.message.contains("2026.4.29"),
-            "{found:?}"
-        );
-    }
-
-    #[test]
-    fn a_gateway_that_lacks_a_method_or_tells_none_is_refused_by_name() {
-        let hello = |methods: &[&str]| Hello {
-            protocol: 4,
-            server_version: "2027.1.1".into(),
-            methods: methods.iter().map(ToString::to_string).collect(),
-            scopes: BTreeSet::new(),
-            max_payload: 1000,
-            tick_interval: Duration::from_secs(30),
-            uptime: None,
-        };
-        assert_eq!(check_methods(&hello(&NEEDED)), Ok(()));
-        assert_eq!(check_methods(&hello(&[])).unwrap_err().reason, "MethodsNotTold");
-        let found = check_methods(&hello(&NEEDED[2..])).unwrap_err();
-        assert_eq!(found.reason, "MethodsMissing");
-        assert!(
-            found.message.contains("config.get, config.patch,") && found.message.contains("2027.1.1"),
             "{found:?}"
         );
     }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::compatible::{check_methods, check_shape, unknown_config};
+use super::compatible::{check_shape, unknown_config};
 use super::gateway_status::{GatewayFailure, GatewayOutcome, Held};
 use super::goal;
 use super::restarts::RESTART_PAUSE;
@@ -258,7 +258,6 @@ impl<S: Store, C: Connector> World<S, C> {
         }
         let client = self.connector.connect(&target).await.map_err(GatewayFailure::Connect)?;
         self.is_back(&client).await.map_err(GatewayFailure::Store)?;
-        check_methods(client.hello()).map_err(GatewayFailure::Incompatible)?;
         self.check_version(&client).await?;
         let dialect = probe(&client).await.map_err(GatewayFailure::Probe)?;
         tracing::info!(

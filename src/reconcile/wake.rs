@@ -14,7 +14,7 @@ use super::slots::{WAKES_AT_ONCE, WAKES_WITHIN};
 use super::spec::{AgentSpec, GatewaySpec};
 use super::status::{AgentReport, Finding};
 use super::world::World;
-use crate::gateway::{Connector, GatewayError};
+use crate::gateway::{Connector, ErrorClass, GatewayError};
 use crate::model::{ConditionStatus, ConditionType, GatewayId, Wake, WakeRecord, WakeState};
 use crate::plan::{MAX_WAKES, SECOND_WRITER_PAUSE, WakeDecision, WakeInput, check_in_deadline, decide_wake};
 use crate::runtime::{Priority, ReconcileError, WakeOutcome};
@@ -31,6 +31,9 @@ const LOOK_WHILE_HELD: Duration = Duration::from_mins(5);
 
 /// A session's label is at most this long, in the units of UTF-16.
 const MAX_LABEL: usize = 512;
+
+/// And on gateways as old as 2026.2.26.
+const MAX_LABEL_OF_OLD: usize = 64;
 
 /// What is remembered of an agent's wakes.
 #[derive(Clone, Default)]
@@ -446,7 +449,15 @@ fn pending(message: String) -> Finding {
 /// Sends one wake: the session with its label, reset if so decided, then the message, under a key of its own.
 async fn send(session: &Session, agent: &AgentSpec, wake: &Wake, counter: i64) -> Result<(), GatewayError> {
     let client = &session.client;
-    client.sessions_patch(&agent.session_key, &label(agent)).await?;
+    let whole = label(agent, MAX_LABEL);
+    match client.sessions_patch(&agent.session_key, &whole).await {
+        // A gateway tells how long a label may be only by refusing it.
+        Err(error) if error.class() == ErrorClass::Invalid && whole.encode_utf16().count() > MAX_LABEL_OF_OLD => {
+            let short = label(agent, MAX_LABEL_OF_OLD);
+            client.sessions_patch(&agent.session_key, &short).await?;
+        }
+        result => result?,
+    }
     if wake.reset {
         // A session that is not there needs no reset.
         client.sessions_reset(&agent.session_key).await?;
@@ -456,8 +467,8 @@ async fn send(session: &Session, agent: &AgentSpec, wake: &Wake, counter: i64) -
     client.chat_send(&agent.session_key, &text, true, &key).await.map(drop)
 }
 
-/// The session's label: the agent's name, or its id where that is blank.
-fn label(agent: &AgentSpec) -> String {
+/// The session's label: the agent's name, or its id where that is blank, as much of it as fits.
+fn label(agent: &AgentSpec, limit: usize) -> String {
     let name = agent.row.name.trim();
     let label = if name.is_empty() {
         agent.gateway_agent_id.as_str()
@@ -467,7 +478,7 @@ fn label(agent: &AgentSpec) -> String {
     let mut length = 0;
     let fits = |c: &char| {
         length += c.len_utf16();
-        length <= MAX_LABEL
+        length <= limit
     };
     label.chars().take_while(fits).collect()
 }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use openclaw_controller::gateway::ErrorClass;
 use openclaw_controller::model::RosterShape;
-use openclaw_controller::sim::SimDialect;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -20,7 +19,7 @@ pub(crate) async fn secrets_are_never_shown_and_survive_being_written_back(env: 
         .patch(&json!({ "gateway": { "auth": { "token": token } } }))
         .await
         .unwrap();
-    assert!(outcome.noop);
+    assert_eq!(outcome.noop, !env.facts.every_patch_restarts);
     env.client().await;
 }
 
@@ -42,11 +41,13 @@ pub(crate) async fn a_patch_that_changes_nothing_is_no_write(env: &Env) {
         json!({}),
         env.roster_patch([(agent.to_string(), json!({ "name": name }))]),
     ] {
+        let before = env.entry(&agent).await;
         let outcome = env.patch(&patch).await.unwrap();
-        assert!(outcome.noop, "{patch}");
+        // The oldest write it all the same, and restart.
+        assert_eq!(outcome.noop, !env.facts.every_patch_restarts, "{patch}");
         assert_eq!(outcome.hash, None, "{patch}");
-        let told = env.dialect.has_entries().then(Vec::new);
-        assert_eq!(outcome.changed_paths, told, "{patch}");
+        assert_eq!(outcome.changed_paths, env.facts.patch_paths.then(Vec::new), "{patch}");
+        assert_eq!(env.entry(&agent).await, before, "{patch}");
     }
 }
 
@@ -64,7 +65,7 @@ pub(crate) async fn a_patch_that_is_no_object_is_refused(env: &Env) {
 
 /// The path of an agent of this index in messages, as a prefix that is the same in all dialects is not to be had.
 fn roster_prefix(env: &Env) -> &'static str {
-    if env.dialect.has_entries() {
+    if env.facts.has_entries() {
         "agents.entries."
     } else {
         "agents.list."
@@ -75,13 +76,16 @@ pub(crate) async fn an_invalid_patch_names_every_path(env: &Env) {
     let agent = env.agent();
     let before = env.entry(&agent).await;
     let entry = |entry: Value| env.roster_patch([(agent.to_string(), entry)]);
+    let root = if env.facts.issue_in_message { "<root>" } else { "" };
+    let auto = if env.facts.host_auto { "\"auto\"|" } else { "" };
+    let hosts = format!("Invalid option: expected one of {auto}\"sandbox\"|\"gateway\"|\"node\"");
     for (patch, path, message) in [
-        (json!({ "nope": 1 }), "<root>", "Unrecognized key: \"nope\""),
+        (json!({ "nope": 1 }), root, "Unrecognized key: \"nope\""),
         (json!({ "tools": { "nope": 1 } }), "tools", "Unrecognized key: \"nope\""),
         (
             json!({ "tools": { "exec": { "host": "mars" } } }),
             "tools.exec.host",
-            "Invalid option: expected one of \"auto\"|\"sandbox\"|\"gateway\"|\"node\"",
+            hosts.as_str(),
         ),
         (
             entry(json!({ "heartbeat": { "zork": 1 } })),
@@ -115,7 +119,7 @@ pub(crate) async fn include_reasoning_is_taken_by_old_gateways_only(env: &Env) {
     let agent = env.agent();
     let patch = env.roster_patch([(agent.to_string(), json!({ "heartbeat": { "includeReasoning": false } }))]);
     let result = env.patch(&patch).await;
-    if env.dialect.has_entries() {
+    if env.facts.has_entries() {
         let error = result.unwrap_err();
         assert_eq!(error.class(), ErrorClass::Invalid);
         let expected = format!("agents.entries.{agent}.heartbeat: Unrecognized key: \"includeReasoning\"");
@@ -155,10 +159,10 @@ pub(crate) async fn a_patch_merges_an_agent_key_by_key(env: &Env) {
         json!({ "every": "20m", "activeHours": hours }),
         "at every depth"
     );
-    assert_eq!(outcome.hash.is_some(), env.dialect.has_entries());
-    assert_eq!(outcome.changed_paths.is_some(), env.dialect.has_entries());
+    assert_eq!(outcome.hash.is_some(), env.facts.patch_hash);
+    assert_eq!(outcome.changed_paths.is_some(), env.facts.patch_paths);
     let observed = env.observed(&env.client().await).await;
-    let shape = if env.dialect.has_entries() {
+    let shape = if env.facts.has_entries() {
         RosterShape::Entries
     } else {
         RosterShape::List
@@ -169,14 +173,14 @@ pub(crate) async fn a_patch_merges_an_agent_key_by_key(env: &Env) {
 
 pub(crate) async fn an_agent_is_not_lost_by_a_patch(env: &Env) {
     let agent = env.agent();
-    if env.dialect.has_entries() {
+    if env.facts.has_entries() {
         let patch = json!({ "agents": { "entries": { agent.as_str(): null } } });
         let error = env.patch(&patch).await.unwrap_err();
         let expected = format!("would drop agent roster entries without an explicit deletion: {agent}");
         assert!(error.message().contains(&expected), "{error}");
     } else {
         let outcome = env.patch(&json!({ "agents": { "list": [] } })).await.unwrap();
-        assert!(outcome.noop, "lists merge by id");
+        assert_eq!(outcome.noop, !env.facts.every_patch_restarts, "lists merge by id");
         let nameless = json!({ "agents": { "list": [{ "name": "nameless" }] } });
         let error = env.patch(&nameless).await.unwrap_err();
         let expected = ".id: Invalid input: expected string, received undefined";
@@ -188,7 +192,7 @@ pub(crate) async fn an_agent_is_not_lost_by_a_patch(env: &Env) {
 pub(crate) async fn several_agents_need_explicit_ownership(env: &Env) {
     let patch = json!({ "agents": { "ownership": null } });
     let result = env.patch(&patch).await;
-    if env.dialect.has_entries() {
+    if env.facts.has_entries() {
         let error = result.unwrap_err();
         assert_eq!(error.class(), ErrorClass::Invalid);
         assert!(
@@ -198,7 +202,11 @@ pub(crate) async fn several_agents_need_explicit_ownership(env: &Env) {
             "{error}"
         );
     } else {
-        assert!(result.unwrap().noop, "nothing to delete");
+        assert_eq!(
+            result.unwrap().noop,
+            !env.facts.every_patch_restarts,
+            "nothing to delete"
+        );
         let error = env
             .patch(&json!({ "agents": { "ownership": "explicit" } }))
             .await
@@ -212,23 +220,22 @@ pub(crate) async fn several_agents_need_explicit_ownership(env: &Env) {
 
 pub(crate) async fn replace_paths_are_unknown_to_the_oldest_gateway(env: &Env) {
     let result = env.patch_replacing(&json!({}), &["tools.allow".to_owned()]).await;
-    if env.dialect == SimDialect::V2026_4_29 {
+    if env.facts.replace_paths {
+        assert!(result.unwrap().noop);
+    } else {
         let error = result.unwrap_err();
         assert!(
             error.message().contains("unexpected property 'replacePaths'"),
             "{error}"
         );
-    } else {
-        assert!(result.unwrap().noop);
     }
 }
 
 pub(crate) async fn config_writes_are_limited_per_device(env: &Env) {
-    let limit = if env.dialect.has_entries() { 30 } else { 3 };
     let client = env.client().await;
     let nothing = json!({});
     let refused = || client.config_patch(&nothing, Some("stale"), &[], CALL);
-    for i in 0..limit {
+    for i in 0..env.facts.writes_per_minute {
         let error = refused().await.unwrap_err();
         assert_eq!(error.class(), ErrorClass::Conflict, "write {i}: {error}");
     }
@@ -242,35 +249,50 @@ pub(crate) async fn config_writes_are_limited_per_device(env: &Env) {
         "{error}"
     );
     // Another device is not held up.
-    assert!(env.patch(&json!({})).await.unwrap().noop);
+    assert_eq!(
+        env.patch(&json!({})).await.unwrap().noop,
+        !env.facts.every_patch_restarts
+    );
 }
 
 pub(crate) async fn the_schema_tells_what_the_dialect_has(env: &Env) {
     let client = env.client().await;
-    let new = env.dialect.has_entries();
+    let facts = &env.facts;
+    if !facts.schema {
+        let error = client.schema_lookup("channels").await.unwrap_err();
+        assert!(error.message().contains("unknown method"), "{error}");
+        return;
+    }
+    let new = facts.has_entries();
     for (path, known) in [
         ("agents.entries.*.heartbeat", new),
         ("agents.list[].heartbeat", !new),
         ("agents.list.0", !new),
         ("channels", true),
-        ("channels.defaults", new),
-        ("channels.defaults.heartbeatVisibility", new),
+        ("channels.defaults", facts.schema_channel_defaults),
+        (
+            "channels.defaults.heartbeatVisibility",
+            new && facts.schema_channel_defaults,
+        ),
         ("channels.defaults.heartbeat", false),
         ("tools.exec.host", true),
         ("nope.nope", false),
-        (".", env.dialect != SimDialect::V2026_4_29),
+        (".", facts.schema_root),
     ] {
         let node = client.schema_lookup(path).await.unwrap();
         assert_eq!(node.is_some(), known, "{path}");
     }
     let tells = client.schema_lookup("channels").await.unwrap().unwrap().reload;
-    assert_eq!(tells.is_some(), env.dialect != SimDialect::V2026_4_29);
+    assert_eq!(tells.is_some(), facts.schema_effects);
 }
 
 pub(crate) async fn channel_visibility_restarts_old_gateways_once(env: &Env) {
-    let restarts = !env.dialect.has_entries();
-    let key = if restarts { "heartbeat" } else { "heartbeatVisibility" };
-    let other = if restarts { "heartbeatVisibility" } else { "heartbeat" };
+    let restarts = env.facts.channels_restart() || env.facts.every_patch_restarts;
+    let (key, other) = if env.facts.has_entries() {
+        ("heartbeatVisibility", "heartbeat")
+    } else {
+        ("heartbeat", "heartbeatVisibility")
+    };
     let patch = |key: &str| json!({ "channels": { "defaults": { key: { "showOk": false, "showAlerts": true } } } });
     let error = env.patch(&patch(other)).await.unwrap_err();
     assert!(
@@ -300,29 +322,31 @@ pub(crate) async fn channel_visibility_restarts_old_gateways_once(env: &Env) {
     }
 
     let observed = env.observed(&env.client().await).await;
-    let found = if restarts {
-        observed.heartbeat
-    } else {
+    let found = if env.facts.has_entries() {
         observed.heartbeat_visibility
+    } else {
+        observed.heartbeat
     };
     assert_eq!(found.get("showOk"), Some(&json!(false)), "written");
     let again = env.client().await;
-    assert!(env.patch(&patch(key)).await.unwrap().noop);
-    let quiet = timeout(Duration::from_secs(4), again.closed()).await;
-    assert!(quiet.is_err(), "a second restart: {quiet:?}");
+    let outcome = env.patch(&patch(key)).await.unwrap();
+    assert_eq!(outcome.noop, !env.facts.every_patch_restarts);
+    if outcome.noop {
+        let quiet = timeout(Duration::from_secs(4), again.closed()).await;
+        assert!(quiet.is_err(), "a second restart: {quiet:?}");
+    }
 
-    // The oldest loses its channels when an agent is updated, and restarts for it.
+    // 2026.4.29 loses its channels when an agent is updated, and restarts for it.
     let agent = env.agent();
     let params = json!({ "agentId": agent.as_str(), "name": "Updated" });
-    env.call(&again, "agents.update", params).await;
-    if env.dialect == SimDialect::V2026_4_29 {
-        let closed = timeout(Duration::from_mins(1), again.closed()).await;
+    let client = env.client().await;
+    env.call(&client, "agents.update", params).await;
+    let channels = env.config().await.get("channels").cloned();
+    if let Some(loses) = env.facts.update_loses_channels {
+        assert_eq!(channels.is_none(), loses, "{channels:?}");
+    }
+    if channels.is_none() {
+        let closed = timeout(Duration::from_mins(1), client.closed()).await;
         assert!(closed.expect("restarts again").restart);
     }
-    let channels = env.config().await.get("channels").cloned();
-    assert_eq!(
-        channels.is_some(),
-        env.dialect != SimDialect::V2026_4_29,
-        "{channels:?}"
-    );
 }

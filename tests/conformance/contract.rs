@@ -11,7 +11,9 @@ use crate::env::{CALL, Env, until};
 
 /// Everything that the client ever sends, once, with what the gateway has to say about it.
 pub(crate) async fn every_frame_keeps_the_contract(env: &Env) {
-    let watch = Watch::new(env.dialect);
+    // What differs rightly is listed for these.
+    let dialect = env.facts.simulated().expect("a version that is simulated as well");
+    let watch = Watch::new(dialect);
     let relay = Relay::start(&env.target().url, &watch).await;
     let mut target = env.target();
     target.url = relay.url();
@@ -44,7 +46,7 @@ pub(crate) async fn every_frame_keeps_the_contract(env: &Env) {
     let config = env.observed(&client).await;
     let patch = env.roster_patch([(agent.as_str().to_owned(), json!({ "name": "Renamed" }))]);
     let replace = ["logging.redactPatterns".to_owned()];
-    let replace = if env.dialect.protocol() == 3 { &[][..] } else { &replace };
+    let replace = if env.facts.replace_paths { &replace } else { &[][..] };
     client
         .config_patch(&patch, config.hash.as_deref(), replace, CALL)
         .await

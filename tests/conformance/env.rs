@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use openclaw_controller::gateway::{
     Client, Connector, DeviceIdentity, ErrorClass, GatewayError, PatchOutcome, RpcMetrics, Target, WebSocketConnector,
+    probe,
 };
 use openclaw_controller::lab::{Options, RealGateway};
 use openclaw_controller::model::{GatewayAgentId, GatewayId, ObservedConfig};
@@ -14,8 +15,10 @@ use openclaw_controller::sim::{SimDialect, SimGateway, SimServer};
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
+
+use crate::facts::Facts;
 
 /// How long one call may take. Real gateways answer nothing for up to 22 s while an agent's run begins.
 pub(crate) const CALL: Duration = Duration::from_mins(2);
@@ -51,13 +54,18 @@ enum Server {
         lock: RwLock<()>,
         taken: AtomicUsize,
     },
-    Real(&'static Shared),
+    Shared(&'static Shared),
+    Own {
+        gateway: Box<RealGateway>,
+        lock: RwLock<()>,
+        taken: AtomicUsize,
+    },
 }
 
 /// A gateway under test.
 pub(crate) struct Env {
-    /// What it is, or simulates.
-    pub(crate) dialect: SimDialect,
+    /// What is to be expected of it.
+    pub(crate) facts: Facts,
     url: String,
     token: String,
     root: String,
@@ -72,7 +80,7 @@ impl Env {
         gateway.faults().latency("*", Duration::from_millis(2));
         let server = gateway.listen(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let env = Self {
-            dialect,
+            facts: Facts::of(dialect.version()).expect("what is simulated was measured"),
             url: server.url(),
             token,
             root: "/sim/work".to_owned(),
@@ -91,11 +99,11 @@ impl Env {
         let index = SimDialect::ALL.iter().position(|other| *other == dialect).unwrap();
         let shared = &REAL[index];
         let of = |gateway: &RealGateway| Self {
-            dialect,
+            facts: Facts::of(dialect.version()).expect("what is tested was measured"),
             url: gateway.url(),
             token: gateway.token().to_owned(),
             root: gateway.workspace_root().display().to_string(),
-            server: Server::Real(shared),
+            server: Server::Shared(shared),
         };
         let start = || async {
             let gateway = RealGateway::start(dialect.version(), Options::default())
@@ -105,6 +113,42 @@ impl Env {
             Arc::new(gateway)
         };
         of(shared.gateway.get_or_init(start).await)
+    }
+
+    /// A real gateway of its own, of any version, with what was measured of this version or else is found out now.
+    ///
+    /// # Errors
+    /// When it says, or probing finds, that this controller cannot provision it.
+    pub(crate) async fn started(gateway: RealGateway) -> Result<Self, GatewayError> {
+        let mut env = Self {
+            facts: Facts::unknown(&gateway.version()),
+            url: gateway.url(),
+            token: gateway.token().to_owned(),
+            root: gateway.workspace_root().display().to_string(),
+            server: Server::Own {
+                gateway: Box::new(gateway),
+                lock: RwLock::const_new(()),
+                taken: AtomicUsize::new(0),
+            },
+        };
+        let probed = match env.connect(&env.target()).await {
+            Ok(client) => probe(&client).await.map(drop),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = probed
+            && matches!(
+                error.class(),
+                ErrorClass::UnsupportedGateway | ErrorClass::IncompatibleProtocol
+            )
+        {
+            return Err(error);
+        }
+        env.facts = match Facts::of(&env.facts.version) {
+            Some(facts) => facts,
+            None => Box::pin(Facts::ask(&env)).await,
+        };
+        env.fill_pool().await;
+        Ok(env)
     }
 
     /// Puts all agents that checks will use into the roster, by one patch.
@@ -137,16 +181,16 @@ impl Env {
 
     fn lock(&self) -> &RwLock<()> {
         match &self.server {
-            Server::Sim { lock, .. } => lock,
-            Server::Real(shared) => &shared.lock,
+            Server::Sim { lock, .. } | Server::Own { lock, .. } => lock,
+            Server::Shared(shared) => &shared.lock,
         }
     }
 
     /// An agent that no other check uses.
     pub(crate) fn agent(&self) -> GatewayAgentId {
         let taken = match &self.server {
-            Server::Sim { taken, .. } => taken,
-            Server::Real(shared) => &shared.taken,
+            Server::Sim { taken, .. } | Server::Own { taken, .. } => taken,
+            Server::Shared(shared) => &shared.taken,
         };
         let i = taken.fetch_add(1, Ordering::Relaxed);
         assert!(i < POOL, "the pool of agents is too small for the checks");
@@ -226,10 +270,17 @@ impl Env {
         panic!("the gateway did not answer for two minutes");
     }
 
+    /// Waits out a restart that has to come.
+    pub(crate) async fn restarted(&self, client: &Client) {
+        let closed = timeout(BACK, client.closed()).await.expect("the gateway restarts");
+        assert!(closed.restart, "{closed:?}");
+        self.client().await;
+    }
+
     /// One agent's entry of the config file.
     pub(crate) async fn entry(&self, agent: &GatewayAgentId) -> Option<Value> {
         let config = self.config().await;
-        if self.dialect.has_entries() {
+        if self.facts.has_entries() {
             return config["agents"]["entries"].get(agent.as_str()).cloned();
         }
         let list = config["agents"]["list"].as_array()?;
@@ -238,7 +289,7 @@ impl Env {
 
     /// A patch of the roster in this dialect.
     pub(crate) fn roster_patch(&self, agents: impl IntoIterator<Item = (String, Value)>) -> Value {
-        if self.dialect.has_entries() {
+        if self.facts.has_entries() {
             let entries: Map<String, Value> = agents.into_iter().collect();
             json!({ "agents": { "ownership": "explicit", "entries": entries } })
         } else {
@@ -268,6 +319,10 @@ impl Env {
             let hash = self.observed(&client).await.hash;
             match client.config_patch(patch, hash.as_deref(), replace, CALL).await {
                 Err(error) if error.class() == ErrorClass::Conflict => {}
+                Ok(outcome) if self.facts.every_patch_restarts => {
+                    self.restarted(&client).await;
+                    return Ok(outcome);
+                }
                 result => return result,
             }
         }

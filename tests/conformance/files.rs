@@ -11,7 +11,7 @@ pub(crate) async fn the_list_names_what_the_dialect_has(env: &Env) {
     let client = env.client().await;
     let listed = client.files_list(&agent).await.unwrap();
     let names: Vec<&str> = listed.iter().map(|file| file.name.as_str()).collect();
-    let expected: &[&str] = if env.dialect.has_entries() {
+    let expected: &[&str] = if env.facts.has_entries() {
         &["AGENTS.md", "SOUL.md", "USER.md", "BOOTSTRAP.md", "MEMORY.md"]
     } else {
         &[
@@ -40,7 +40,7 @@ pub(crate) async fn a_file_reads_back_as_it_was_written(env: &Env) {
         let outcome = client.files_set(&agent, FileName::Soul, text, None).await.unwrap();
         assert_eq!(outcome.text.as_deref(), Some(text));
         assert_eq!(outcome.size, Some(text.len() as u64));
-        assert_eq!(outcome.hash.is_some(), env.dialect.has_entries());
+        assert_eq!(outcome.hash.is_some(), env.facts.file_hashes);
         let file = client.files_get(&agent, FileName::Soul).await.unwrap();
         assert!(!file.missing);
         assert!(
@@ -64,7 +64,7 @@ pub(crate) async fn a_retired_file_is_refused(env: &Env) {
     for file in [FileName::Tools, FileName::Heartbeat] {
         let set = client.files_set(&agent, file, "text", None).await;
         let get = client.files_get(&agent, file).await;
-        if env.dialect.has_entries() {
+        if env.facts.has_entries() {
             assert_eq!(set.unwrap_err().class(), ErrorClass::UnsupportedFile, "{file}");
             assert_eq!(get.err().unwrap().class(), ErrorClass::UnsupportedFile, "{file}");
         } else {
@@ -96,13 +96,13 @@ pub(crate) async fn identity_can_be_written_even_where_it_is_not_listed(env: &En
     );
     let listed = client.files_list(&agent).await.unwrap();
     let named = listed.iter().any(|file| file.name == "IDENTITY.md");
-    assert_eq!(named, !env.dialect.has_entries());
+    assert_eq!(named, !env.facts.has_entries());
 }
 
 pub(crate) async fn an_unknown_agent_has_no_files(env: &Env) {
     let nobody = GatewayAgentId::observed("nobody");
     let client = env.client().await;
-    let expected = if env.dialect.has_entries() {
+    let expected = if env.facts.has_entries() {
         "agent \"nobody\" not found"
     } else {
         "unknown agent id"
@@ -138,7 +138,7 @@ pub(crate) async fn a_stale_hash_is_a_conflict_where_hashes_exist(env: &Env) {
             error.message().contains("at root: unexpected property 'expectedHash'"),
             "{error}"
         );
-        assert!(!env.dialect.has_entries());
+        assert!(!env.facts.file_hashes);
         return;
     };
     let second = client

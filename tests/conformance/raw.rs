@@ -89,6 +89,15 @@ impl Raw {
         })
     }
 
+    /// Parameters of `connect` as the gateway's own page in a browser would send them, without a device.
+    pub(crate) fn control_ui_params(&self, token: &str) -> Value {
+        let mut params = self.connect_params(token, &SCOPES);
+        params["client"]["id"] = json!("openclaw-control-ui");
+        params["client"]["mode"] = json!("ui");
+        params.as_object_mut().unwrap().remove("device");
+        params
+    }
+
     /// Sends a text as it is.
     pub(crate) async fn send(&mut self, text: &str) {
         self.ws.send(Message::text(text)).await.unwrap();

@@ -48,6 +48,8 @@ impl Environment {
             .env("OPENCLAW_CONTROLLER_RESYNC_INTERVAL", RESYNC)
             .env("OPENCLAW_CONTROLLER_NO_WAKE", "true")
             .env("OPENCLAW_CONTROLLER_ENSURE_LEADS", "none")
+            // The oldest gateways restart for every edit, and a story has as many in some minutes as an operator in a day.
+            .env("OPENCLAW_CONTROLLER_MAX_RESTARTS_PER_HOUR", "100")
             .stdin(Stdio::null())
             .kill_on_drop(true);
         if let Some(directory) = &self.templates {

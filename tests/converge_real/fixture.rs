@@ -121,8 +121,9 @@ impl Fixture {
         Self::with(version, shape, false).await
     }
 
-    /// The same, if asked to with a gateway that starts its channels.
-    pub(crate) async fn with(version: &str, shape: Shape, channels: bool) -> Self {
+    /// The same, if asked to with a gateway as people run them: it starts its channels, and its agents' workspaces are below the
+    /// home of its user.
+    pub(crate) async fn with(version: &str, shape: Shape, everyday: bool) -> Self {
         let directory = TempDir::new().unwrap();
         let (state, own) = (directory.path().join("gateway"), directory.path().join("controller"));
         fs::create_dir_all(state.join("state")).unwrap();
@@ -137,7 +138,8 @@ impl Fixture {
         fs::write(state.join("state/openclaw.json"), config.to_string()).unwrap();
         let options = lab::Options {
             state_dir: Some(state),
-            channels,
+            channels: everyday,
+            below_home: everyday,
             ..lab::Options::default()
         };
         let gateway = RealGateway::start(version, options).await.unwrap();
@@ -248,7 +250,9 @@ impl Fixture {
     /// How often the gateway began to serve.
     pub(crate) fn starts(&self) -> usize {
         let log = fs::read_to_string(self.gateway.log_path()).unwrap();
-        log.lines().filter(|line| line.contains("[gateway] ready")).count()
+        let count = |what: &str| log.lines().filter(|line| line.contains(what)).count();
+        // The oldest say where they listen, all others this; what they say of being ready some say twice.
+        count("[gateway] starting HTTP server").max(count("[gateway] listening on ws://"))
     }
 
     /// The token in an agent's file, which must belong to the row's hash.

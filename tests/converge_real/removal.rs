@@ -21,12 +21,8 @@ pub(crate) async fn tell(version: &str, shape: Shape) {
     let clock = Instant::now();
     let step = |what: &str| println!("{version} {:6.1} s  {what}", clock.elapsed().as_secs_f64());
     let mut fixture = Fixture::with(version, shape, true).await;
-    // Old gateways remove files only below their home.
-    let root = fixture.gateway.directory().join("home/workspaces");
+    let root = fixture.gateway.workspace_root();
     let database = &fixture.database;
-    database
-        .execute(&format!("UPDATE gateways SET workspace_root = '{}'", root.display()))
-        .await;
     let large = format!("heartbeat_config = json_build_object('every', '24h', 'prompt', repeat('x', {PROMPT}))");
     database.execute(&Fixture::set(&fixture.heron, &large)).await;
     let controller = Running::start(&fixture.environment);
@@ -136,7 +132,7 @@ fn name(agent: &Agent) -> openclaw_controller::model::GatewayAgentId {
     openclaw_controller::model::GatewayAgentId::observed(&agent.id)
 }
 
-async fn request(fixture: &Fixture, agent: &Agent) {
+pub(crate) async fn request(fixture: &Fixture, agent: &Agent) {
     fixture
         .database
         .execute(&Fixture::set(agent, "delete_requested_at = now() AT TIME ZONE 'UTC'"))
@@ -144,7 +140,7 @@ async fn request(fixture: &Fixture, agent: &Agent) {
 }
 
 /// The agent is told to be deleted, and is.
-async fn gone(fixture: &Fixture, root: &Path, agent: &Agent) {
+pub(crate) async fn gone(fixture: &Fixture, root: &Path, agent: &Agent) {
     fixture
         .database
         .agent_condition(agent.row, ConditionType::Deleted, ConditionStatus::True, "Deleted")
@@ -177,7 +173,7 @@ fn names(directory: &Path) -> Vec<String> {
 }
 
 /// Roster entries and files of these agents, byte by byte, and the rest of the config.
-async fn state(fixture: &Fixture, root: &Path, agents: &[&Agent]) -> BTreeMap<String, String> {
+pub(crate) async fn state(fixture: &Fixture, root: &Path, agents: &[&Agent]) -> BTreeMap<String, String> {
     let all: Vec<_> = fixture.fleet().into_iter().collect();
     let mut state = BTreeMap::from([("config".to_owned(), fixture.rest_of_config(&all).await.to_string())]);
     for agent in agents {

@@ -102,7 +102,7 @@ async fn before(fixture: &Fixture) -> String {
 }
 
 /// The whole fleet arrives by one patch, and the gateway restarts at most once for it.
-async fn cold_start(fixture: &Fixture) -> Running {
+pub(crate) async fn cold_start(fixture: &Fixture) -> Running {
     let before = fixture.config().await;
     let controller = Running::start(&fixture.environment);
     fixture.database.gateway_ready(fixture.row).await;
@@ -156,7 +156,7 @@ pub(crate) async fn nothing_is_written(fixture: &Fixture, controller: &Running) 
     assert_eq!(fs::read(fixture.gateway.config_path()).unwrap(), config, "the config");
 }
 
-async fn main_is_still_the_default(fixture: &Fixture) {
+pub(crate) async fn main_is_still_the_default(fixture: &Fixture) {
     let agents = operator::agents(&fixture.gateway).await;
     assert_eq!(agents.default_id.unwrap().as_str(), "main");
     assert!(agents.ids.iter().any(|id| id.as_str() == "main"));
@@ -220,7 +220,7 @@ async fn adoption(fixture: &mut Fixture, controller: &Running) -> Agent {
 }
 
 /// What somebody changes on the gateway is put back at the next resync; what belongs to an agent is not.
-async fn drift(fixture: &Fixture, controller: &Running) {
+pub(crate) async fn drift(fixture: &Fixture, controller: &Running) {
     let (gateway, wren, finch, heron) = (&fixture.gateway, &fixture.wren, &fixture.finch, &fixture.heron);
     let mut edited = vec![
         (wren, "SOUL.md"),
@@ -443,7 +443,7 @@ async fn after(fixture: &Fixture) -> String {
 
 /// Neither tokens of agents, nor the gateway's, nor the database's password stand in anything that was printed, logged,
 /// served or stored; and those that are searched for are really those that were in use.
-async fn no_secret_was_shown(fixture: &Fixture, shown: &str) {
+pub(crate) async fn no_secret_was_shown(fixture: &Fixture, shown: &str) {
     let agents = fixture.fleet().len() + 1;
     assert!(fixture.secrets.len() >= agents + 2, "{} secrets", fixture.secrets.len());
     let log = fs::read_to_string(fixture.environment.log()).unwrap();

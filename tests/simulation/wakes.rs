@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use openclaw_controller::model::{AgentId, Condition, ConditionStatus, ConditionType, session_key};
 use openclaw_controller::render::TemplateSet;
-use openclaw_controller::sim::{ChatMessage, SimDialect};
+use openclaw_controller::sim::{ChatMessage, Fault, SimDialect};
 use openclaw_controller::token::{self, HashFormat};
 use tokio::time::{Instant, sleep};
 
@@ -449,4 +449,30 @@ fn another_programs_wake_from_long_before_an_edit_does_not_swallow_its_wake() {
 async fn silence_after(world: &World, settle: Duration) {
     sleep(settle).await;
     silence(world).await;
+}
+
+/// 2026.2.26 takes labels of 64 characters, all others of 512; neither tells.
+#[test]
+fn a_name_that_is_too_long_for_the_gateway_is_cut_and_keeps_nobody_from_being_woken() {
+    simulate(async {
+        let mut world = world(SimDialect::V2026_4_29);
+        let (gateway, sim) = (world.places[0].id, world.places[0].gateway.clone());
+        let board = world.add_board(Some(gateway));
+        let agent = world.add_agent(gateway, Some(board), false);
+        let name = "Wren ".repeat(30).trim_end().to_owned();
+        world.store.edit_agent(agent, |row| row.name.clone_from(&name));
+        let refusal = Fault::Error {
+            code: "INVALID_REQUEST".into(),
+            message: "invalid sessions.patch params: at /label: must NOT have more than 64 characters".into(),
+            retry_after_ms: None,
+        };
+        sim.faults().inject("sessions.patch", 1, refusal);
+        all_check_in(&world);
+        let replica = world.start(1);
+        checked_in(&world, agent, True, "CheckedIn", BOUND).await;
+        let key = session_key(&world.store.agent(agent).unwrap().gateway_agent_id(gateway));
+        assert_eq!(sim.session(&key).unwrap().label.as_deref(), Some(&name[..64]));
+        assert_eq!(messages(&world, agent).len(), 1);
+        replica.stop().await;
+    });
 }

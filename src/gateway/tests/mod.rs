@@ -15,6 +15,7 @@ use crate::model::GatewayId;
 
 mod connection;
 mod handshake;
+mod probe;
 
 const TOKEN: &str = "s3cret-gateway-token";
 const TICK: Duration = Duration::from_secs(30);
