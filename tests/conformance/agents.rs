@@ -55,7 +55,16 @@ pub(crate) async fn agents_are_removed_one_right_after_the_other_with_their_sess
         assert!(delete(&client, agent).await);
     }
     for agent in &agents {
-        assert_eq!(env.entry(agent).await, None);
+        let is_back = env.entry(agent).await.is_some();
+        if is_back {
+            assert_ne!(env.facts.removals_stay, Some(true), "{agent} is back");
+            // 2026.2.26 removes from the config that it has loaded, and forgets a removal that it has not loaded yet.
+            until("it is removed for good", || async {
+                delete(&client, agent).await;
+                env.entry(agent).await.is_none()
+            })
+            .await;
+        }
     }
     assert_eq!(env.entry(&stays).await, entry, "the others are as they were");
     let sessions = env.call(&client, "sessions.list", json!({})).await;
@@ -171,7 +180,9 @@ pub(crate) async fn a_created_agent_has_a_workspace_with_files(env: &Env) {
     assert_eq!(missing, ["MEMORY.md"]);
     let entry = env.entry(&agent).await.unwrap();
     assert_eq!(entry["name"], "Made Here");
-    assert_eq!(entry["identity"]["name"], "Made Here");
+    if let Some(notes) = env.facts.notes_identity {
+        assert_eq!(entry["identity"]["name"] == "Made Here", notes, "{entry}");
+    }
 
     let error = client.request("agents.create", params, CALL).await.unwrap_err();
     assert!(

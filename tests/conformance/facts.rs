@@ -78,6 +78,10 @@ pub(crate) struct Facts {
     pub(crate) size_guard: Option<bool>,
     /// Whether a removed agent's workspace goes wherever it is, and not only below the home directory.
     pub(crate) removes_any_workspace: Option<bool>,
+    /// Whether a removal stays although another follows before the config was loaded anew.
+    pub(crate) removals_stay: Option<bool>,
+    /// Whether `agents.create` notes the name as the agent's identity in the config.
+    pub(crate) notes_identity: Option<bool>,
     /// Whether an agent that was removed cannot be brought back by a patch alone.
     pub(crate) remembers_removed: Option<bool>,
     /// Whether the update of an agent loses the `channels` of a gateway that was started without them.
@@ -124,6 +128,9 @@ impl Facts {
             host_auto: since("2026.3.31"),
             size_guard: Some(since("2026.4.29")),
             removes_any_workspace: Some(!since("2026.4.29") || since("2026.9.6")),
+            // Not measured on 2026.3.31.
+            removals_stay: (version != "2026.3.31").then_some(since("2026.4.29")),
+            notes_identity: (version != "2026.3.31").then_some(since("2026.4.29")),
             remembers_removed: Some(entries),
             update_loses_channels: Some(version == "2026.4.29"),
             chat_knows_agents: Some(since("2026.4.29")),
@@ -182,6 +189,8 @@ impl Facts {
             host_auto: false,
             size_guard: None,
             removes_any_workspace: None,
+            removals_stay: None,
+            notes_identity: None,
             remembers_removed: None,
             update_loses_channels: None,
             chat_knows_agents: None,
@@ -326,6 +335,8 @@ impl Facts {
         Self {
             size_guard: None,
             removes_any_workspace: None,
+            removals_stay: None,
+            notes_identity: None,
             remembers_removed: None,
             update_loses_channels: None,
             chat_knows_agents: None,
