@@ -105,7 +105,8 @@ fn pairing_request(details: &Value) -> Option<String> {
     };
     let id = details.get("requestId").and_then(Value::as_str).filter(plain)?;
     Some(format!(
-        "Approve the controller's device on the gateway's host: `openclaw devices approve {id}`. The connection is then made by itself."
+        "Approve the controller's device on the gateway's host: `openclaw devices approve {id}`, or in its Control UI. The connection is \
+         then made by itself."
     ))
 }
 

@@ -221,16 +221,38 @@ impl RealGateway {
     /// # Errors
     /// When it fails, or is not done in time.
     pub async fn operator(&self, arguments: &[&str]) -> Result<String> {
-        let mut command = tokio::process::Command::from(self.command(arguments));
+        self.output(self.command(arguments), &format!("openclaw {}", arguments.join(" ")))
+            .await
+    }
+
+    /// Calls a method of the gateway from its own host, where no device is asked for, and returns the answer.
+    ///
+    /// # Errors
+    /// When it is refused, or not answered in time.
+    pub async fn call(&self, method: &str, params: &Value) -> Result<Value> {
+        const SCRIPT: &str = include_str!("call.mjs");
+        let mut command = self.node_command();
+        let token = self.config()?["gateway"]["auth"]["token"].clone();
+        let token = token.as_str().context("the gateway's config holds no token")?;
+        command
+            .env("OPENCLAW_CALL_TOKEN", token)
+            .args(["--input-type=module", "--eval", SCRIPT, "--"])
+            .args([&self.port.to_string(), method, &params.to_string()]);
+        let printed = self.output(command, method).await?;
+        serde_json::from_str(&printed).with_context(|| format!("{method} answered no JSON"))
+    }
+
+    async fn output(&self, command: Command, what: &str) -> Result<String> {
+        let mut command = tokio::process::Command::from(command);
         let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
         let output = tokio::time::timeout(START, output)
             .await
-            .with_context(|| format!("openclaw {arguments:?} was not done after {} s", START.as_secs()))?
+            .with_context(|| format!("{what} was not done after {} s", START.as_secs()))?
             .with_context(|| format!("cannot run {}", self.node.display()))?;
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();
         ensure!(
             output.status.success(),
-            "openclaw {arguments:?} failed ({}):\n{printed}\n{}",
+            "{what} failed ({}):\n{printed}\n{}",
             output.status,
             String::from_utf8_lossy(&output.stderr)
         );
@@ -398,11 +420,18 @@ impl RealGateway {
 
     /// `openclaw` with these arguments, on the state of this gateway and where it runs.
     fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.node_command();
+        command
+            .arg(self.installed().package.join("openclaw.mjs"))
+            .args(arguments);
+        command
+    }
+
+    /// Node, where this gateway runs and with its environment.
+    fn node_command(&self) -> Command {
         let namespace = self.remote.as_ref().map(|(namespace, _)| namespace);
         let mut command = network::command_in(namespace, self.node.as_os_str());
         command
-            .arg(self.installed().package.join("openclaw.mjs"))
-            .args(arguments)
             // Nothing of the person's own OpenClaw, proxies or Node options.
             .env_clear()
             .env("PATH", self.path())

@@ -5,7 +5,7 @@
 //! far end, a second namespace at the other end of a virtual cable.
 
 use std::ffi::OsStr;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -89,8 +89,6 @@ impl Network {
     pub const NEAR: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
     /// The address of the far end.
     pub const FAR: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 2));
-    /// The far end's address in the other protocol.
-    pub const FAR_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0c1a, 0, 0, 0, 0, 0, 2));
 
     /// Lays the cable. Only within [`in_own_network`].
     ///
@@ -117,7 +115,6 @@ impl Network {
             "link set lo up".to_owned(),
             format!("link add near type veth peer name far netns {}", network.holder.id()),
             format!("address add {}/24 dev near", Self::NEAR),
-            "-6 address add fd00:c1a::1/64 dev near nodad".to_owned(),
             "link set near up".to_owned(),
         ] {
             run(Command::new("ip").args(step.split(' ')))?;
@@ -125,7 +122,6 @@ impl Network {
         for step in [
             "link set lo up".to_owned(),
             format!("address add {}/24 dev far", Self::FAR),
-            format!("-6 address add {}/64 dev far nodad", Self::FAR_V6),
             "link set far up".to_owned(),
         ] {
             run(Command::new("nsenter")
