@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use openclaw_controller::gateway::{Client, Connector, DeviceIdentity, RpcMetrics, Target, WebSocketConnector};
 use openclaw_controller::lab::{self, RealGateway};
-use openclaw_controller::model::{AgentId, ConditionStatus, ConditionType, GatewayId};
+use openclaw_controller::model::{AgentId, ConditionStatus, ConditionType, GatewayId, SyncOptions};
+use openclaw_controller::store::{PgOptions, PgStore, SyncStore};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -38,6 +39,69 @@ async fn on_2026_4_29_a_new_agent_gets_one_message_and_its_heartbeat_ends_the_de
 #[tokio::test(flavor = "multi_thread")]
 async fn on_2026_9_6_a_new_agent_gets_one_message_and_its_heartbeat_ends_the_deadline() {
     tell("2026.9.6", true).await;
+}
+
+/// An old gateway answers nobody for up to a minute while agents without credentials begin to run, so this is where a sync and
+/// wakes are most in each other's way.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_2026_4_29_a_sync_beside_wakes_gives_everybody_a_new_token_and_all_are_woken_after_it() {
+    const AGENTS: u32 = 4;
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let gateway = RealGateway::start("2026.4.29", lab::Options::default()).await.unwrap();
+    let database = Database::migrated().await;
+    let organization = database.organization().await;
+    let root = gateway.workspace_root().display().to_string();
+    let row = database
+        .gateway(organization, &gateway.url(), gateway.token(), &root)
+        .await;
+    let board = database.board(organization, Some(row), "alpha").await;
+    let mut agents = vec![database.agent(row, None, "Gatekeeper", false).await];
+    for place in 1..AGENTS {
+        let name = format!("Agent {place}");
+        agents.push(database.agent(row, Some(board), &name, place == 1).await);
+    }
+    let options = Options {
+        wake: true,
+        ..Options::default()
+    };
+    let controller = Controller::start(&database.url, options).await;
+    for agent in &agents {
+        database.agent_ready(*agent).await;
+    }
+    let hashes = format!("SELECT string_agg(agent_token_hash, ' ' ORDER BY id) FROM agents WHERE gateway_id = '{row}'");
+    let before = database.text(&hashes).await.unwrap();
+
+    let store = PgStore::connect(&database.url.clone().into(), PgOptions::default())
+        .await
+        .unwrap();
+    let options = SyncOptions {
+        rotate_tokens: true,
+        ..SyncOptions::default()
+    };
+    let begin = Instant::now();
+    let sync = store.request_sync(row, &options).await.unwrap();
+    let result = eventually("the sync ends", options.time_limit(), async || {
+        store.sync_progress(sync).await.unwrap().unwrap().result
+    })
+    .await;
+    eprintln!("2026.4.29: a sync beside wakes took {:?}", begin.elapsed());
+    assert_eq!(result.errors, []);
+    assert_eq!(
+        (result.agents_updated, result.agents_skipped, result.main_updated),
+        (3, 0, true)
+    );
+    let after = database.text(&hashes).await.unwrap();
+    let replaced = before.split(' ').zip(after.split(' ')).filter(|(old, new)| old != new);
+    assert_eq!(replaced.count(), agents.len());
+    // Whoever had no turn before the sync has one after it.
+    let unwoken = format!("SELECT count(*)::text FROM agents WHERE gateway_id = '{row}' AND last_wake_sent_at IS NULL");
+    eventually("everybody is woken", PATIENCE, async || {
+        (database.text(&unwoken).await.as_deref() == Some("0")).then_some(())
+    })
+    .await;
+    controller.stop().await;
+    store.close().await;
+    gateway.stop().await.unwrap();
 }
 
 /// `keeps_messages`: whether a history holds the messages of runs that failed, and not only how they ended.

@@ -147,7 +147,7 @@ pub(super) async fn command(args: SyncArgs) -> anyhow::Result<ExitCode> {
     let sync = store.request_sync(gateway, &args.options()).await?;
     let patience = args.timeout.0.saturating_mul(2).saturating_add(SILENCE);
     let output = args.output;
-    let mut shown = Shown::on_terminal(0, "agents");
+    let mut shown = Shown::on_terminal("waiting for the sync to begin");
     let stop = CancellationToken::new();
     let (failed, mut failure) = mpsc::unbounded_channel();
     let here = Here {
@@ -221,8 +221,10 @@ async fn wait(
                 if let Some(result) = progress.result {
                     return Ok(Waited::Result(result));
                 }
-                shown.of(progress.agents.unwrap_or_default());
-                shown.at(progress.done);
+                if let Some(agents) = progress.agents {
+                    shown.of(agents, "agents");
+                    shown.at(progress.done);
+                }
                 if last.as_ref() != Some(&progress) {
                     heard = Instant::now();
                     last = Some(progress);

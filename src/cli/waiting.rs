@@ -36,29 +36,28 @@ impl Shown {
         Self::bar(all, what).unwrap_or(Self::Lines { what, all, last: None })
     }
 
-    /// The same, but shows nothing where there is no terminal.
-    pub(super) fn on_terminal(all: usize, what: &'static str) -> Self {
-        Self::bar(all, what).unwrap_or(Self::Nothing)
+    /// Shows on a terminal what is waited for, until it is known how many there are; elsewhere nothing.
+    pub(super) fn on_terminal(awaited: &'static str) -> Self {
+        let Some(bar) = on_terminal(ProgressBar::no_length(), "{spinner} {msg}, {elapsed}") else {
+            return Self::Nothing;
+        };
+        bar.set_message(awaited);
+        Self::Bar(bar)
     }
 
     fn bar(all: usize, what: &'static str) -> Option<Self> {
-        if !std::io::stderr().is_terminal() {
-            return None;
-        }
-        let bar = ProgressBar::new(all as u64);
-        if let Ok(style) = ProgressStyle::with_template(&format!("{{bar:40}} {{pos}} of {{len}} {what}, {{elapsed}}")) {
-            bar.set_style(style);
-        }
-        bar.enable_steady_tick(LOOK_EVERY);
-        Some(Self::Bar(bar))
+        on_terminal(ProgressBar::new(all as u64), &template(what)).map(Self::Bar)
     }
 
-    /// There are so many in all.
-    pub(super) fn of(&mut self, count: usize) {
+    /// There are so many of these in all.
+    pub(super) fn of(&mut self, count: usize, what: &'static str) {
         match self {
-            Self::Bar(bar) => bar.set_length(count as u64),
+            Self::Bar(bar) if bar.length() != Some(count as u64) => {
+                bar.set_length(count as u64);
+                set_style(bar, &template(what));
+            }
             Self::Lines { all, .. } => *all = count,
-            Self::Nothing => {}
+            Self::Bar(_) | Self::Nothing => {}
         }
     }
 
@@ -82,6 +81,26 @@ impl Shown {
             bar.finish_and_clear();
         }
     }
+}
+
+fn template(what: &str) -> String {
+    format!("{{bar:40}} {{pos}} of {{len}} {what}, {{elapsed}}")
+}
+
+fn set_style(bar: &ProgressBar, template: &str) {
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+}
+
+/// The bar, if there is a terminal to show it on.
+fn on_terminal(bar: ProgressBar, template: &str) -> Option<ProgressBar> {
+    if !std::io::stderr().is_terminal() {
+        return None;
+    }
+    set_style(&bar, template);
+    bar.enable_steady_tick(LOOK_EVERY);
+    Some(bar)
 }
 
 /// Completes when a signal asks this process to end; signals are caught from this call on.

@@ -26,6 +26,9 @@ pub(super) const NO_CHECK_IN: &str = "Agent did not check in after wake; max wak
 /// How soon to look again after another program was seen to write the row between our read and our write.
 const AFTER_A_RACE: Duration = Duration::from_secs(1);
 
+/// How soon to look again at an agent whose wake waits for a sync, whose end tells of itself.
+const LOOK_WHILE_HELD: Duration = Duration::from_mins(5);
+
 /// A session's label is at most this long, in the units of UTF-16.
 const MAX_LABEL: usize = 512;
 
@@ -258,6 +261,10 @@ impl<S: Store, C: Connector> World<S, C> {
             WakeDecision::Postpone { until } => {
                 let finding = pending("another program may be about to wake it".to_owned());
                 return Ok(Step::Done(Some(finding), in_time(until)));
+            }
+            WakeDecision::Begin(_) if self.syncs.holds_wake(gateway.id(), id) => {
+                let finding = pending("a wake waits until the sync of the gateway has ended".to_owned());
+                return Ok(Step::Done(Some(finding), Some(LOOK_WHILE_HELD)));
             }
             WakeDecision::Begin(wake) => {
                 return Ok(match self.wakes.take(gateway.id(), id) {

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 use crate::runner::simulate;
 use crate::steady::converge;
 use crate::syncs::{BOUND, Syncing, counts, with};
+use crate::wakes::{all_check_in, woken};
 
 #[test]
 fn an_agent_that_is_to_go_since_the_sync_began_is_skipped_and_holds_up_nobody() {
@@ -90,6 +91,33 @@ fn a_token_that_another_program_is_about_to_write_is_waited_for_and_not_written_
             assert_eq!(counts(&result), (3, 0, true, 0), "{result:?}");
             assert_eq!(fleet.secret(worker), new.expose_secret());
             assert_eq!(fleet.world.store.agent(worker).unwrap().token_hash, hash);
+            replica.stop().await;
+        });
+    }
+}
+
+#[test]
+fn wakes_wait_until_the_sync_of_their_gateway_has_ended() {
+    for dialect in SimDialect::ALL {
+        simulate(async {
+            let mut fleet = Syncing::new(dialect);
+            fleet.world.wake = true;
+            all_check_in(&fleet.world);
+            // The files of everybody are slow, so that whoever is first is done long before the last.
+            let slow = Fault::Delay(Duration::from_millis(200));
+            fleet.sim().faults().always("agents.files.set", slow);
+            let sync = fleet.ask(&with(|options| options.rotate_tokens = true)).await;
+            let replica = fleet.world.start(1);
+            let result = fleet.answer(sync, BOUND).await;
+            assert_eq!(counts(&result), (3, 0, true, 0), "{result:?}");
+            let messages = fleet.sim().messages();
+            assert!(messages.is_empty(), "woken during the sync: {messages:?}");
+            // All but the worker that was there before us, whom another program has woken.
+            for place in [0, 1, 3] {
+                woken(&fleet.world, fleet.agents[place], 1, Duration::from_secs(10)).await;
+            }
+            converge(&fleet.world, BOUND).await;
+            assert_eq!(fleet.sim().messages().len(), 3);
             replica.stop().await;
         });
     }

@@ -271,6 +271,8 @@ async fn condition(
 /// How a test's controller runs.
 pub struct Options {
     pub resync: Duration,
+    /// Whether it migrates first, which also brings back triggers that are missing.
+    pub migrate: bool,
     pub templates_dir: Option<PathBuf>,
     pub base_url: Option<String>,
     pub token_hash: TokenHash,
@@ -289,6 +291,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             resync: Duration::from_mins(10),
+            migrate: true,
             templates_dir: None,
             base_url: Some("http://mission.test".into()),
             token_hash: TokenHash::Auto,
@@ -331,7 +334,7 @@ impl Controller {
             },
             resync_interval: Span(options.resync),
             token_hash: options.token_hash,
-            no_migrate: false,
+            no_migrate: !options.migrate,
             no_wake: !options.wake,
             agent_workers: 16,
             gateway_workers: 8,

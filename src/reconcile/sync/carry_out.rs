@@ -16,6 +16,7 @@ use crate::gateway::Connector;
 use crate::model::{AgentId, GatewayId, SyncError, SyncRequest, SyncResult, SyncedAgent};
 use crate::reconcile::spec::{AgentSpec, Excluded, GatewaySpec};
 use crate::reconcile::world::World;
+use crate::runtime::Priority;
 use crate::store::{Store, StoreError};
 
 /// After how long a request is taken up again of which something could not be written down; doubled each time, up to the
@@ -125,9 +126,15 @@ struct Work<'a, S, C> {
 
 impl<S, C> Drop for Work<'_, S, C> {
     fn drop(&mut self) {
-        let mut inner = self.world.syncs.lock();
-        inner.watchers.remove(&self.request.gateway);
-        inner.orders.retain(|_, order| order.sync != self.request.id);
+        let held = {
+            let mut inner = self.world.syncs.lock();
+            inner.watchers.remove(&self.request.gateway);
+            inner.orders.retain(|_, order| order.sync != self.request.id);
+            inner.held.remove(&self.request.gateway)
+        };
+        for agent in held.into_iter().flatten() {
+            self.world.agent_queue.add(agent, Priority::Change);
+        }
     }
 }
 

@@ -8,7 +8,7 @@ mod carry_out;
 mod look;
 mod text;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -36,6 +36,8 @@ struct Inner {
     orders: HashMap<AgentId, Order>,
     /// Who wants to hear what looks at a gateway come to.
     watchers: HashMap<GatewayId, UnboundedSender<Told>>,
+    /// Whose wakes wait until the sync of their gateway has ended.
+    held: HashMap<GatewayId, HashSet<AgentId>>,
     reloads: Vec<Reload>,
 }
 
@@ -90,6 +92,17 @@ impl Syncs {
     /// The order for an agent, if there is one.
     pub(super) fn order(&self, agent: AgentId) -> Option<Order> {
         self.lock().orders.get(&agent).cloned()
+    }
+
+    /// Whether a wake has to wait, because a sync works on the gateway: what a woken agent does can keep a gateway from answering
+    /// for as long as a call may take, and the sync has many to make. The agent is looked at again when the sync has ended.
+    pub(super) fn holds_wake(&self, gateway: GatewayId, agent: AgentId) -> bool {
+        let mut inner = self.lock();
+        let works = inner.watchers.contains_key(&gateway);
+        if works {
+            inner.held.entry(gateway).or_default().insert(agent);
+        }
+        works
     }
 
     /// Tells whoever wants to hear it what a look at a gateway came to.
