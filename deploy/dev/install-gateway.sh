@@ -29,4 +29,21 @@ if ! installed "$package"; then
     place "$work/openclaw" "$home"
   fi
 fi
+
+# npm leaves out optional packages for which the Node that it runs on itself is too old. The gateway runs on a newer one, and its
+# doctor cannot move a state without this package.
+case $(uname -m) in
+  aarch64) native=@openclaw/fs-safe-linux-arm64-gnu ;;
+  *) native=@openclaw/fs-safe-linux-x64-gnu ;;
+esac
+native_version=$(sed -n "s|.*\"$native\": \"\([0-9][^\"]*\)\".*|\1|p" "$home/node_modules/@openclaw/fs-safe/package.json" 2>/dev/null || true)
+if [ -n "$native_version" ] && [ ! -e "$home/node_modules/$native/package.json" ]; then
+  lock "openclaw-$version"
+  if [ ! -e "$home/node_modules/$native/package.json" ]; then
+    [ -n "${work:-}" ] || make_work
+    mkdir "$work/native"
+    npm_into "$work/native" "$native@$native_version"
+    place "$work/native/node_modules/$native" "$home/node_modules/$native"
+  fi
+fi
 printf '%s\n' "$package"
