@@ -18,7 +18,7 @@ use super::install;
 const INSIDE: &str = "OPENCLAW_LAB_OWN_NETWORK";
 
 /// How long a test inside may take: real gateways are started, on a machine that does other things as well.
-const LIMIT: Duration = Duration::from_mins(10);
+const LIMIT: Duration = Duration::from_mins(20);
 
 /// Runs the calling test once more in a network of its own, unless this is that run. Answers whether the caller has nothing left to
 /// do. Everything that has to be installed is installed before, since there is no way out of there.
