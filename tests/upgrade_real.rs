@@ -116,7 +116,7 @@ impl Story {
         row.and_then(|row| row.get(0))
     }
 
-    /// Whether the roster, and the file that has the token on this version, are as this version wants them.
+    /// Whether the roster, and the files that may have the token, are as this version wants them.
     fn is_written(&self, agent: &Agent) -> bool {
         let Ok(config) = self.gateway.config() else {
             return false;
@@ -134,7 +134,9 @@ impl Story {
         }
         let home = if entries { "AGENTS.md" } else { "TOOLS.md" };
         let text = self.file(agent, home).unwrap_or_default();
-        tokens_in(&text).len() == 1 && !text.contains("migrated from TOOLS.md")
+        let places = self.places(agent);
+        // Files are written several at a time.
+        places.len() == 1 && places.contains_key(home) && !text.contains("migrated from TOOLS.md")
     }
 
     fn file(&self, agent: &Agent, name: &str) -> Option<String> {
