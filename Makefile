@@ -49,7 +49,7 @@ test: lint ## Everything: lint, then all tests, with real Postgres and real gate
 fuzz: ## Fuzz everything that a gateway can say with libFuzzer; what it finds is kept in fuzz/artifacts (a minute per target)
 	@fuzz=$$(deploy/dev/install-cargo-fuzz.sh) && cd fuzz && for target in frame config file; do \
 	  mkdir -p found/$$target && \
-	  RUSTC_BOOTSTRAP=1 PATH="$$(dirname "$$fuzz"):$$PATH" $(CARGO) fuzz run -s none $$target found/$$target corpus/$$target -- \
+	  RUSTC_BOOTSTRAP=1 RUST_BACKTRACE=0 PATH="$$(dirname "$$fuzz"):$$PATH" $(CARGO) fuzz run -s none $$target found/$$target corpus/$$target -- \
 	    -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -max_len=65536 -print_final_stats=1 || exit 1; \
 	done
 

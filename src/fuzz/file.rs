@@ -42,8 +42,7 @@ fn text(text: &str) {
         let plain = token.expose_secret();
         assert!(!plain.is_empty() && text.contains(plain));
         let redacted = redact(text, Some(plain));
-        // The sentinel itself may be what looked like a token.
-        if !TOKEN_SENTINEL.contains(plain) {
+        if !overlaps(plain) {
             assert!(!redacted.contains(plain), "a token is left");
             let again = extract(&redacted);
             assert!(again.tokens().iter().all(|other| other.expose_secret() != plain));
@@ -57,4 +56,15 @@ fn text(text: &str) {
     }
     let _ = ObservedFile::digest(text);
     assert!(!format!("{found:?}").contains("AUTH_TOKEN"));
+}
+
+/// Whether a token and the sentinel in its place, or what stands beside that, can look like the token again. None of our own
+/// making is such in any text that is not made to be.
+fn overlaps(token: &str) -> bool {
+    TOKEN_SENTINEL.contains(token)
+        || (1..=token.len()).any(|length| {
+            let (begin, end) = (token.get(..length), token.get(token.len() - length..));
+            begin.is_some_and(|begin| TOKEN_SENTINEL.ends_with(begin))
+                || end.is_some_and(|end| TOKEN_SENTINEL.starts_with(end))
+        })
 }
