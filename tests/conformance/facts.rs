@@ -36,6 +36,8 @@ pub(crate) struct Facts {
     pub(crate) reports: String,
     /// What probing should find.
     pub(crate) dialect: Dialect,
+    /// Whether `config.get` shows the gateway's token in spite of all: 2026.8.2 does, in `sourceConfigBeforeMigrations`.
+    pub(crate) shows_token: bool,
     /// Whether it has `config.schema.lookup`.
     pub(crate) schema: bool,
     /// Whether the root of the schema can be looked up.
@@ -102,6 +104,7 @@ impl Facts {
         let mut facts = Self {
             reports: if since("2026.3.31") { version } else { "dev" }.to_owned(),
             dialect: if entries { entries_dialect() } else { list_dialect() },
+            shows_token: version == "2026.8.2",
             schema: since("2026.3.31"),
             schema_root: since("2026.5.28"),
             schema_channel_defaults: entries,
@@ -168,6 +171,7 @@ impl Facts {
             version: version.to_owned(),
             reports: version.to_owned(),
             dialect: list_dialect(),
+            shows_token: false,
             schema: false,
             schema_root: false,
             schema_channel_defaults: false,
@@ -227,6 +231,8 @@ impl Facts {
             dialect: probe(&client).await.expect("probing succeeds"),
             ..Self::unknown(&env.facts.version)
         };
+        let shown = env.call(&client, "config.get", json!({})).await;
+        facts.shows_token = shown.to_string().contains(env.token());
         if schema {
             facts.schema_root = client.schema_lookup(".").await.unwrap().is_some();
             facts.schema_channel_defaults = client.schema_lookup("channels.defaults").await.unwrap().is_some();

@@ -142,7 +142,9 @@ impl Fixture {
             below_home: everyday,
             ..lab::Options::default()
         };
-        let gateway = RealGateway::start(version, options).await.unwrap();
+        let gateway = RealGateway::start(version, options)
+            .await
+            .unwrap_or_else(|error| panic!("{error:#}"));
         let database = Database::migrated().await;
         let organization = database.organization().await;
         let root = gateway.workspace_root().display().to_string();

@@ -14,6 +14,10 @@ use tokio::time::timeout;
 /// When a check is given up: far beyond what any takes on a loaded machine, so that the matrix ends all the same.
 const LIMIT: Duration = Duration::from_mins(15);
 
+/// How much of a failure is shown where it happens, in lines, and after the table, in characters.
+const LINES: usize = 40;
+const CHARACTERS: usize = 200;
+
 /// What the last panic said, and where.
 static LAST: Mutex<Option<String>> = Mutex::new(None);
 
@@ -97,12 +101,17 @@ impl Report {
     /// Prints the line of a check that failed.
     pub(crate) fn red(&mut self, version: &str, check: &str, why: &str) {
         self.print(version, "RED", check);
-        for line in why.lines() {
+        for line in why.lines().take(LINES) {
             println!("{:>12}{line}", "");
         }
         self.reds.push(format!(
             "{version}  {check}: {}",
-            why.lines().next().unwrap_or_default()
+            why.lines()
+                .next()
+                .unwrap_or_default()
+                .chars()
+                .take(CHARACTERS)
+                .collect::<String>()
         ));
         self.set(version, check, Cell::Red);
     }
