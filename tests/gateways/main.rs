@@ -26,8 +26,6 @@ mod binary;
 mod config;
 #[path = "../conformance/connect.rs"]
 mod connect;
-#[path = "../contract/mod.rs"]
-mod contract;
 #[path = "../conformance/contract.rs"]
 mod contract_tour;
 #[path = "../conformance/env.rs"]
@@ -58,6 +56,8 @@ mod sessions;
 mod story;
 #[path = "../support/mod.rs"]
 mod support;
+
+use support::contract;
 
 use std::pin::Pin;
 use std::process::ExitCode;
