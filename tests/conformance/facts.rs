@@ -251,7 +251,8 @@ impl Facts {
 
     async fn ask_about_files_and_sessions(&mut self, env: &Env) {
         let client = env.client().await;
-        // Whatever main's file is like, this is not its hash.
+        // Whatever main's file is like, this is not its hash. Anything but a hash would be refused before it is compared.
+        let hash = "0".repeat(64);
         let main = client
             .agents_list()
             .await
@@ -261,7 +262,7 @@ impl Facts {
         let mut tries = 0;
         self.file_hashes = loop {
             tries += 1;
-            let set = client.files_set(&main, FileName::Soul, "x", Some("00")).await;
+            let set = client.files_set(&main, FileName::Soul, "x", Some(&hash)).await;
             let error = set.expect_err("this is no file's hash");
             match error.class() {
                 ErrorClass::Conflict => break true,
