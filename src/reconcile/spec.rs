@@ -4,7 +4,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde::{Serialize, Serializer};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::model::{
@@ -174,12 +175,12 @@ pub(super) fn derive(mut snapshot: GatewaySnapshot, environment: &str, revision:
         .iter()
         .filter(|agent| agent.excluded.is_none())
         .map(|agent| {
-            json!([
-                agent.gateway_agent_id,
-                agent.row.name,
-                agent.workspace,
-                column(&agent.row.heartbeat_config),
-            ])
+            (
+                &agent.gateway_agent_id,
+                &agent.row.name,
+                &agent.workspace,
+                Column(&agent.row.heartbeat_config),
+            )
         })
         .collect();
     let gateway = &snapshot.gateway;
@@ -205,7 +206,7 @@ pub(super) fn derive(mut snapshot: GatewaySnapshot, environment: &str, revision:
         .collect();
     let gone: Vec<_> = vanished.iter().map(|(agent, _)| agent).collect();
     GatewaySpec {
-        roster_digest: self::digest(&json!([digest, roster, going, strays, gone])),
+        roster_digest: self::digest(&(&digest, roster, going, strays, gone)),
         vanished,
         revision,
         generation: snapshot.record.generation,
@@ -290,23 +291,23 @@ fn derive_agent(
     } else {
         Vec::new()
     };
-    let own_digest = digest(&json!([
-        row.name,
-        column(&row.heartbeat_config),
-        column(&row.identity_profile),
-        row.identity_template,
-        row.soul_template,
-    ]));
-    let digest = digest(&json!([
-        common.environment,
+    let own_digest = digest(&(
+        &row.name,
+        Column(&row.heartbeat_config),
+        Column(&row.identity_profile),
+        &row.identity_template,
+        &row.soul_template,
+    ));
+    let digest = digest(&(
+        &common.environment,
         row.board_id,
         row.board_id.and_then(|id| common.boards.get(&id)),
-        own_digest,
+        &own_digest,
         row.is_board_lead,
         row.requests,
         row.delete_requested_at.is_some(),
         excluded.map(Excluded::reason),
-    ]));
+    ));
     AgentSpec {
         session_key: session_key(&gateway_agent_id),
         workspace: workspace.unwrap_or_default(),
@@ -324,24 +325,32 @@ fn derive_agent(
     }
 }
 
-/// A JSON column as a value that tells NULL, a value and a broken one apart.
-fn column(column: &JsonColumn) -> Value {
-    match column {
-        None => Value::Null,
-        Some(Ok(value)) => json!([value]),
-        Some(Err(error)) => json!({"error": error}),
+/// A JSON column, written so that NULL, a value and a broken one are told apart.
+struct Column<'a>(&'a JsonColumn);
+
+impl Serialize for Column<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            None => serializer.serialize_none(),
+            Some(Ok(value)) => [value].serialize(serializer),
+            Some(Err(error)) => serializer.collect_map([("error", error)]),
+        }
     }
 }
 
-/// Hex SHA-256 of a value's canonical text (objects are ordered by key).
-fn digest(value: &Value) -> String {
-    Sha256::digest(value.to_string())
+/// Hex SHA-256 of a value's JSON. Objects in columns are ordered by key.
+///
+/// Every load digests every row of its gateway, so nothing is copied into values only to be written.
+fn digest(value: &impl Serialize) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    // All keys are texts, so there is nothing that cannot be written.
+    let text = serde_json::to_vec(value).unwrap_or_default();
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
+    let bytes = Sha256::digest(text);
+    bytes
         .iter()
-        .fold(String::with_capacity(64), |mut hex, byte| {
-            use std::fmt::Write;
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
+        .collect()
 }
 
 #[cfg(test)]
