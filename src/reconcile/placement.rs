@@ -58,13 +58,19 @@ impl<S: Store, C: Connector> World<S, C> {
     }
 
     /// Where the database has an agent: on which gateway, and its id there.
+    ///
+    /// What was loaded with the spec in hand can be older than what is known by now: a look that began before the agent moved away
+    /// and back would take its place of then for its place, and forget the one between.
     pub(super) fn place_of(&self, agent: &AgentSpec) -> Option<(GatewayId, GatewayAgentId)> {
-        let state = self.state();
-        let known = state.agents.get(&agent.row.id).map(|memory| &memory.placed);
-        match known.unwrap_or(&KnownPlace::AsLoaded) {
-            KnownPlace::AsLoaded => agent.record.placement.clone(),
+        let id = agent.row.id;
+        let known = self.state().agents.get(&id).map(|memory| memory.placed.clone());
+        match known.unwrap_or_default() {
+            KnownPlace::AsLoaded => match self.cache.agent(id) {
+                Some((_, now)) => now.record.placement.clone(),
+                None => agent.record.placement.clone(),
+            },
             KnownPlace::Nowhere => None,
-            KnownPlace::At(gateway, id) => Some((*gateway, id.clone())),
+            KnownPlace::At(gateway, id) => Some((gateway, id)),
         }
     }
 
