@@ -15,7 +15,7 @@ use secrecy::ExposeSecret;
 use support::contract::Watch;
 use support::{Controller, Database, Options, PATIENCE, eventually};
 use tempfile::TempDir;
-use tokio::time::{Duration, sleep};
+use tokio::time::Duration;
 
 /// The templates of the backend, which a user gives to the controller too.
 const TEMPLATES: [(&str, &str); 3] = [
@@ -201,8 +201,14 @@ async fn a_row_that_the_backend_holds_for_long_holds_up_nothing_else() {
     })
     .await;
     assert_eq!(session(held).await.as_deref(), Some("agent:main:main"));
-    // Longer than the controller waits for a lock: it gives up and comes again.
-    sleep(Duration::from_secs(6)).await;
+    // The controller waits for a lock for some seconds, gives up and comes again.
+    eventually("the controller gives the held row up", PATIENCE, async || {
+        let failed = controller
+            .metric("controller_runtime_reconcile_errors_total", "agent")
+            .await;
+        (failed > 0.5).then_some(())
+    })
+    .await;
     hold.release().await;
     eventually("the held row is corrected once it is free", PATIENCE, async || {
         (session(held).await == Some(format!("agent:mc-{held}:main"))).then_some(())

@@ -211,14 +211,18 @@ impl Story {
             }
             sum
         };
-        // What was under way when the last condition was written.
-        sleep(RESYNC * 2).await;
-        let (before, looked) = (writes().await, looks().await);
         let objects = (self.agents.len() + 1) as f64;
-        eventually("two resyncs", PATIENCE, async || {
-            (looks().await >= looked + 2.0 * objects).then_some(())
-        })
-        .await;
+        let two_rounds = async || {
+            let looked = looks().await;
+            eventually("two resyncs", PATIENCE, async || {
+                (looks().await >= looked + 2.0 * objects).then_some(())
+            })
+            .await;
+        };
+        // What was under way when the last condition was written.
+        two_rounds().await;
+        let before = writes().await;
+        two_rounds().await;
         assert!(
             (writes().await - before).abs() < 0.1,
             "a converged gateway gets no write"

@@ -1,12 +1,12 @@
 //! The agent reconciler: look at the workspace, settle the token, write what differs, read it back.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::failure::AgentFailure;
 use super::fights::{FIGHTING_WRITER, Fights};
 use super::gateway::session_lost;
 use super::goal;
@@ -18,7 +18,7 @@ use super::status::AgentReport;
 use super::sync::{Look, Order};
 use super::tokens::{Minting, Repair, TokenUse};
 use super::world::World;
-use crate::gateway::{Connector, ErrorClass, GatewayError};
+use crate::gateway::{Connector, ErrorClass};
 use crate::model::{AgentId, AgentPlan, ConditionStatus, ConditionType, FileName, ObjectRef};
 use crate::plan::{AgentGoal, FilePolicy, plan_agent};
 use crate::render::Rendered;
@@ -127,52 +127,6 @@ impl<S: Store, C: Connector> AgentReconciler<S, C> {
 fn tell(order: Option<&Order>, look: Look) {
     if let Some(order) = order {
         order.tell(look);
-    }
-}
-
-/// Why a look at an agent ended early.
-pub(super) enum AgentFailure {
-    /// The gateway's answer.
-    Gateway(GatewayError),
-    /// A file does not hold what was written.
-    NotKept(FileName),
-    /// The database's answer.
-    Store(crate::store::StoreError),
-    /// Another program changed the token's hash meanwhile.
-    TokenRace,
-    /// A hash could not be computed.
-    Token(String),
-    /// The agent has left its place meanwhile.
-    Departed,
-}
-
-impl fmt::Display for AgentFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Gateway(error) => error.fmt(f),
-            Self::NotKept(file) => {
-                write!(
-                    f,
-                    "{file} was written and does not hold what was written; something else may be writing it"
-                )
-            }
-            Self::Store(error) => error.fmt(f),
-            Self::TokenRace => f.write_str("another program changed the agent's token hash meanwhile"),
-            Self::Token(message) => f.write_str(message),
-            Self::Departed => f.write_str("the agent has left its place meanwhile"),
-        }
-    }
-}
-
-impl From<GatewayError> for AgentFailure {
-    fn from(error: GatewayError) -> Self {
-        Self::Gateway(error)
-    }
-}
-
-impl From<crate::store::StoreError> for AgentFailure {
-    fn from(error: crate::store::StoreError) -> Self {
-        Self::Store(error)
     }
 }
 

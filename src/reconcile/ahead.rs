@@ -44,7 +44,7 @@ impl<S: Store, C: Connector> World<S, C> {
         gateway: &GatewaySpec,
         session: &Session,
         agent: &AgentSpec,
-    ) -> Result<(), super::agent::AgentFailure> {
+    ) -> Result<(), super::failure::AgentFailure> {
         let has_hash = |hash: Option<&String>| hash.is_some_and(|hash| !hash.trim().is_empty());
         if has_hash(agent.row.token_hash.as_ref()) {
             return Ok(());

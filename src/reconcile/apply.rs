@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures::future::join_all;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::agent::AgentFailure;
+use super::failure::AgentFailure;
 use super::memory::{Fingerprint, KnownToken, RememberedFile};
 use super::session::Session;
 use super::spec::AgentSpec;

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::Serialize;
 
+use super::failure::AgentFailure;
+use super::foresee::foresee;
 use super::memory::AgentMemory;
 use super::observe::{Reading, TokenFile, Workspace};
 use super::rotation::Due;
 use super::session::Session;
 use super::spec::{self, AgentSpec, Excluded, GatewaySpec};
 use super::world::Settings;
-use super::{agent, fights, goal, leftovers, removal, restarts, tokens};
+use super::{agent, fights, goal, leftovers, removal, restarts};
 use crate::gateway::{Connector, GatewayError, Target, probe};
 use crate::model::{
     AgentId, AgentPlan, Effect, FileName, GatewayAgentId, GatewayId, GatewayPlan, GatewaySnapshot, Leftover,
@@ -203,7 +205,7 @@ pub async fn diff<S: Store, C: Connector>(
         match looked {
             Ok(agent) if agent.differs() || !agent.notes.is_empty() => diff.agents.push(agent),
             Ok(_) => {}
-            Err(agent::AgentFailure::Store(error)) => return Err(error),
+            Err(AgentFailure::Store(error)) => return Err(error),
             Err(failure) => {
                 let mut failed = AgentDiff::of(agent, []);
                 failed.error = Some(failure.to_string());
@@ -230,7 +232,7 @@ async fn diff_agent<S: Store>(
     agent: &AgentSpec,
     session: &Session,
     registered: bool,
-) -> Result<AgentDiff, agent::AgentFailure> {
+) -> Result<AgentDiff, AgentFailure> {
     let rendered = goal::files(spec, agent, &session.dialect, templates, settings);
     let names = || rendered.files.keys().copied();
     let memory = AgentMemory::default();
@@ -239,7 +241,7 @@ async fn diff_agent<S: Store>(
     let due = Due::of(agent.row.requests.rotate, &state, policy, chrono::Utc::now());
     let (observed, workspace, decided): (ObservedFiles, _, _) = if registered {
         let workspace = Workspace::read(session, agent, names(), &memory, Reading::All).await?;
-        let decided = tokens::foresee(&state, &memory, &workspace, &due, policy, chrono::Utc::now()).await?;
+        let decided = foresee(&state, &memory, &workspace, &due, policy, chrono::Utc::now()).await?;
         (
             workspace.observed(names(), decided.token.as_ref()),
             Some(workspace),
@@ -252,7 +254,7 @@ async fn diff_agent<S: Store>(
         (
             none,
             None,
-            tokens::foresee(&state, &memory, &workspace, &due, policy, chrono::Utc::now()).await?,
+            foresee(&state, &memory, &workspace, &due, policy, chrono::Utc::now()).await?,
         )
     };
     let policy = FilePolicy {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::agent::AgentFailure;
+use super::failure::AgentFailure;
 use super::memory::AgentMemory;
 use super::spec::AgentSpec;
 use super::tokens::{Promotion, TokenUse};

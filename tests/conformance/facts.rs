@@ -4,10 +4,8 @@
 //! questions that change nothing; what no question can tell is `None` there, and left open by the checks. That the questions find
 //! what the table says is a check itself.
 
-use std::collections::BTreeSet;
-
 use openclaw_controller::gateway::{ErrorClass, probe};
-use openclaw_controller::model::{ConfigPart, Dialect, Effect, FileName, RosterShape, Visibility};
+use openclaw_controller::model::{ConfigPart, Dialect, Effect, FileName, RosterShape};
 use openclaw_controller::sim::SimDialect;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -364,65 +362,14 @@ pub(crate) async fn asking_finds_what_is_known(env: &Env) {
     assert_eq!(Box::pin(Facts::ask(env)).await, env.facts.askable());
 }
 
+/// The same dialects as the simulation's: that real gateways have them is what is checked.
 fn list_dialect() -> Dialect {
     Dialect {
-        protocol: 4,
-        roster: RosterShape::List,
-        heartbeat_keys: Some(keys(&[
-            "every",
-            "activeHours",
-            "model",
-            "session",
-            "includeReasoning",
-            "target",
-            "directPolicy",
-            "to",
-            "accountId",
-            "prompt",
-            "includeSystemPromptSection",
-            "ackMaxChars",
-            "suppressToolErrorWarnings",
-            "timeoutSeconds",
-            "lightContext",
-            "isolatedSession",
-            "skipWhenBusy",
-        ])),
-        visibility: Some(Visibility::Heartbeat),
-        retired_files: [].into(),
-        unlisted_files: [].into(),
-        channels_effect: Effect::Restart,
-        roster_effect: Effect::Hot,
-        heartbeat_effect: Effect::Hot,
-        ownership_effect: Effect::Hot,
         tools_effect: Effect::Hot,
+        ..SimDialect::V2026_7_1.expected()
     }
 }
 
 fn entries_dialect() -> Dialect {
-    Dialect {
-        roster: RosterShape::Entries,
-        heartbeat_keys: Some(keys(&[
-            "every",
-            "activeHours",
-            "model",
-            "session",
-            "target",
-            "directPolicy",
-            "to",
-            "accountId",
-            "prompt",
-            "timeoutSeconds",
-            "lightContext",
-            "isolatedSession",
-        ])),
-        visibility: Some(Visibility::HeartbeatVisibility),
-        retired_files: [FileName::Tools, FileName::Heartbeat].into(),
-        unlisted_files: [FileName::Identity].into(),
-        channels_effect: Effect::None,
-        ..list_dialect()
-    }
-}
-
-fn keys(names: &[&str]) -> BTreeSet<String> {
-    names.iter().map(ToString::to_string).collect()
+    SimDialect::V2026_9_6.expected()
 }

@@ -8,7 +8,7 @@ use crate::gateway::{Connector, ErrorClass, GatewayError};
 use crate::model::{ConditionType, SyncOptions};
 use crate::plan::FilePolicy;
 use crate::reconcile::TokenPolicy;
-use crate::reconcile::agent::AgentFailure;
+use crate::reconcile::failure::AgentFailure;
 use crate::reconcile::gateway::session_lost;
 use crate::reconcile::gateway_status::{GatewayFailure, GatewayOutcome};
 use crate::reconcile::observe::{Reading, TokenFile, Workspace};
