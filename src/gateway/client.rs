@@ -44,7 +44,8 @@ const READS: [&str; 9] = [
 pub struct Hello {
     /// The protocol agreed on.
     pub protocol: u32,
-    /// The server's version as it calls it; `dev` on some old ones. To be shown, never to be compared.
+    /// The server's version as it calls it; `dev` on some old ones. To be shown, and to be compared only with the
+    /// oldest one that the operator wants.
     pub server_version: String,
     /// The methods that it offers; empty if it does not say.
     pub methods: BTreeSet<String>,

@@ -173,8 +173,8 @@ impl WebSocketConnector {
                     );
                     self.device_tokens.forget(&key, &issued).await;
                 }
-                // That another kind of token is tried too often says nothing of this one.
-                Err(error) if error.class() == ErrorClass::RateLimited => {}
+                // That another kind of token is tried too often says nothing of this one. (A proxy's limit is for both.)
+                Err(error) if error.code() == Some("AUTH_RATE_LIMITED") => {}
                 Err(error) => return Err(error),
             }
         }

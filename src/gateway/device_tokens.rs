@@ -113,20 +113,13 @@ impl DeviceTokens {
     pub(super) async fn keep(&self, key: &Key, issued: Option<&SecretString>) {
         let key = key.clone();
         let issued = issued.cloned();
-        self.with(move |path| change(path, &key, issued.as_ref())).await;
+        self.with(move |path| change(path, &key, issued.as_ref(), None)).await;
     }
 
     /// Forgets what was issued for this gateway and role, if it is this token: another process may have got another one meanwhile.
     pub(super) async fn forget(&self, key: &Key, refused: &SecretString) {
         let (key, refused) = (key.clone(), refused.clone());
-        self.with(move |path| {
-            let there = load(path)?.tokens.into_iter().find(|entry| entry.key == key);
-            match there {
-                Some(entry) if entry.token == refused.expose_secret() => change(path, &key, None),
-                _ => Ok(()),
-            }
-        })
-        .await;
+        self.with(move |path| change(path, &key, None, Some(&refused))).await;
     }
 
     /// Does blocking work on the file, within the deadline.
@@ -174,8 +167,8 @@ fn load(path: &Path) -> io::Result<Contents> {
     Ok(contents)
 }
 
-/// Puts a token in its place, or takes away what is there.
-fn change(path: &Path, key: &Key, token: Option<&SecretString>) -> io::Result<()> {
+/// Puts a token in its place, or takes away what is there; `only`: if it is this token of these terms.
+fn change(path: &Path, key: &Key, token: Option<&SecretString>, only: Option<&SecretString>) -> io::Result<()> {
     // Other processes with the same device (`diff`, `sync`) change the file as well. The lock ends with the descriptor.
     let mut lock = path.file_name().unwrap_or_default().to_owned();
     lock.push(".lock");
@@ -183,13 +176,13 @@ fn change(path: &Path, key: &Key, token: Option<&SecretString>) -> io::Result<()
     lock.lock()?;
     let mut contents = load(path)?;
     let at = contents.tokens.iter().position(|entry| entry.key.same_place(key));
+    let is = |at: usize, token: &SecretString| {
+        contents.tokens[at].key == *key && contents.tokens[at].token == token.expose_secret()
+    };
     match (at, token) {
         (None, None) => return Ok(()),
-        (Some(at), Some(token))
-            if contents.tokens[at].key == *key && contents.tokens[at].token == token.expose_secret() =>
-        {
-            return Ok(());
-        }
+        (Some(at), None) if only.is_some_and(|only| !is(at, only)) => return Ok(()),
+        (Some(at), Some(token)) if is(at, token) => return Ok(()),
         (Some(at), _) => {
             contents.tokens.swap_remove(at);
         }
@@ -304,7 +297,7 @@ mod tests {
         let keys: Vec<_> = (0..8).map(|n| key(n, "wss://one", "row")).collect();
         std::thread::scope(|scope| {
             for key in &keys {
-                scope.spawn(|| change(&path, key, Some(&"t".into())).unwrap());
+                scope.spawn(|| change(&path, key, Some(&"t".into()), None).unwrap());
             }
         });
         assert_eq!(load(&path).unwrap().tokens.len(), keys.len());

@@ -124,13 +124,19 @@ impl TokenReferences {
         {
             return Err(outside());
         }
-        let shown = relative.display();
-        let missing = |error: std::io::Error| unavailable(format!("the token's file {shown} cannot be read: {error}"));
-        let root = directory.canonicalize().map_err(missing)?;
-        let real = root.join(relative).canonicalize().map_err(missing)?;
+        // The name of what is not there is not repeated: it may be a token that only looks like a reference.
+        let unseen = |error: std::io::Error| {
+            unavailable(format!(
+                "the token's file, which the gateway's row names below --gateway-token-dir, cannot be found: {error}"
+            ))
+        };
+        let root = directory.canonicalize().map_err(unseen)?;
+        let real = root.join(relative).canonicalize().map_err(unseen)?;
         if !real.starts_with(&root) {
             return Err(outside());
         }
+        let shown = relative.display();
+        let missing = |error: std::io::Error| unavailable(format!("the token's file {shown} cannot be read: {error}"));
         // Opening a pipe would wait for somebody to write.
         if !fs::metadata(&real).map_err(missing)?.is_file() {
             return Err(unavailable(format!("{shown}, named as the token's file, is no file")));

@@ -155,6 +155,13 @@ fn read(path: &Path) -> Result<Vec<u8>, CaFileError> {
         path: path.to_owned(),
         source,
     };
+    // Opening a pipe would wait for somebody to write.
+    if !fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(CaFileError::Unusable {
+            path: path.to_owned(),
+            problem: "it is no file".to_owned(),
+        });
+    }
     let mut text = Vec::new();
     fs::File::open(path)
         .and_then(|file| file.take(MOST + 1).read_to_end(&mut text))

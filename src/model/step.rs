@@ -197,6 +197,11 @@ impl GatewayPlan {
             .unwrap_or(Effect::None)
     }
 
+    /// Whether something of it is expected to restart the gateway.
+    pub fn restarts(&self) -> bool {
+        self.effect().max(self.removal_effect()) == Effect::Restart
+    }
+
     /// The parts of the config that the patch changes.
     pub fn parts(&self) -> BTreeSet<ConfigPart> {
         let parts = self.steps.iter().flat_map(|step| step.change.parts());

@@ -162,7 +162,7 @@ impl<S: Store, C: Connector> World<S, C> {
         if let Some(order) = order {
             order.take_as_it_is(&mut token, &workspace, self.settings.tokens);
         }
-        if workspace.has_remembered() && !same(token.token.as_ref(), memory.files_token.as_ref()) {
+        if workspace.has_remembered() && !token.is(memory.files_token.as_ref()) {
             // What is remembered as holding its token holds the one before.
             workspace = Workspace::read(session, agent, names(), &AgentMemory::default(), Reading::Unlisted).await?;
         }
@@ -217,7 +217,9 @@ impl<S: Store, C: Connector> World<S, C> {
         }
         let mut report = self.agent_report(agent, session, &rendered, &plan, &token, withheld);
         report.add_fights(&fights);
-        self.files_seen(agent, session, fights.held().filter_map(FileName::of));
+        if !withheld {
+            self.files_seen(agent, session, fights.held().filter_map(FileName::of));
+        }
         {
             let departures = memory.departures;
             let mut state = self.state();
@@ -424,10 +426,6 @@ impl<S: Store, C: Connector> World<S, C> {
 /// Whether the agent was on the gateway before this controller, as far as the database knew when it was loaded.
 pub(super) fn existed_before_us(gateway: &GatewaySpec, agent: &AgentSpec) -> bool {
     agent.record.registering_since.is_none() || !agent.is_placed_on(gateway.id())
-}
-
-fn same(a: Option<&SecretString>, b: Option<&SecretString>) -> bool {
-    a.map(ExposeSecret::expose_secret) == b.map(ExposeSecret::expose_secret)
 }
 
 /// Turns the writes of a plan into one warning that says how to have them made.

@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use super::gateway_status::GatewayFailure;
-use super::world::World;
-use crate::gateway::{Client, Connector, GatewayError};
+use crate::gateway::{Client, ErrorClass, GatewayError, probe};
 use crate::model::{Dialect, GatewayVersion, ObservedConfig, RosterShape};
-use crate::store::Store;
 
 /// How long such a gateway is left alone: it is another one only after somebody has worked on it.
 const INCOMPATIBLE_PAUSE: Duration = Duration::from_secs(30);
@@ -33,22 +31,32 @@ impl Incompatible {
     }
 }
 
-impl<S: Store, C: Connector> World<S, C> {
-    /// Refuses a gateway that is older than the operator wants, and one that does not say how old it is.
-    pub(super) async fn check_version(&self, client: &Client) -> Result<(), GatewayFailure> {
-        let Some(minimum) = &self.settings.min_gateway_version else {
-            return Ok(());
-        };
-        let told = &client.hello().server_version;
-        let written = if told.parse::<GatewayVersion>().is_ok() {
-            None
-        } else {
-            // Some old ones call themselves "dev", and write into their config who they are.
-            client.config_get().await.map_err(GatewayFailure::Probe)?.written_by
-        };
-        version_finding(minimum, told, written.as_deref())
-            .map_or(Ok(()), |found| Err(GatewayFailure::Incompatible(found)))
+/// What a gateway can do; an error if nothing is to be written to it. `minimum`: the oldest version that the operator wants.
+pub(super) async fn known_dialect(
+    client: &Client,
+    minimum: Option<&GatewayVersion>,
+) -> Result<Dialect, GatewayFailure> {
+    if let Some(minimum) = minimum {
+        check_version(client, minimum).await?;
     }
+    probe(client).await.map_err(|error| match error.class() {
+        ErrorClass::UnsupportedGateway => {
+            GatewayFailure::Incompatible(Incompatible::settled(error.reason(), error.to_string()))
+        }
+        _ => GatewayFailure::Probe(error),
+    })
+}
+
+/// Refuses a gateway that is older than the operator wants, and one that does not say how old it is.
+async fn check_version(client: &Client, minimum: &GatewayVersion) -> Result<(), GatewayFailure> {
+    let told = &client.hello().server_version;
+    let written = if told.parse::<GatewayVersion>().is_ok() {
+        None
+    } else {
+        // Some old ones call themselves "dev", and write into their config who they are.
+        client.config_get().await.map_err(GatewayFailure::Probe)?.written_by
+    };
+    version_finding(minimum, told, written.as_deref()).map_or(Ok(()), |found| Err(GatewayFailure::Incompatible(found)))
 }
 
 /// What is wrong with a gateway's version: `told` in the handshake or, if that is none, `written` into its config.

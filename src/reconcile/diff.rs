@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::Serialize;
 
+use super::compatible::{check_shape, known_dialect};
 use super::failure::AgentFailure;
 use super::foresee::foresee;
+use super::gateway_status::GatewayFailure;
 use super::memory::AgentMemory;
 use super::observe::{Reading, TokenFile, Workspace};
 use super::rotation::Due;
@@ -13,10 +15,10 @@ use super::session::Session;
 use super::spec::{self, AgentSpec, Excluded, GatewaySpec};
 use super::world::Settings;
 use super::{agent, fights, goal, leftovers, removal, restarts};
-use crate::gateway::{Connector, GatewayError, Target, probe};
+use crate::gateway::{Connector, Target};
 use crate::model::{
-    AgentId, AgentPlan, Effect, FileName, GatewayAgentId, GatewayId, GatewayPlan, GatewaySnapshot, Leftover,
-    LeftoverReason, NewLead, ObjectRef, Undoing,
+    AgentId, AgentPlan, FileName, GatewayAgentId, GatewayId, GatewayPlan, GatewaySnapshot, Leftover, LeftoverReason,
+    NewLead, ObjectRef, ObservedConfig, Undoing,
 };
 use crate::plan::{AgentGoal, FilePolicy, ObservedFile, ObservedFiles, Refused, plan_agent, plan_gateway, plan_leads};
 use crate::render::TemplateSet;
@@ -142,17 +144,10 @@ pub async fn diff<S: Store, C: Connector>(
             diff.agents.push(AgentDiff::of(agent, [excluded.message().to_owned()]));
         }
     }
-    let session = match connect(connector, &spec).await {
-        Ok(session) => session,
-        Err(error) => {
-            diff.error = Some(error.to_string());
-            return Ok(diff);
-        }
-    };
-    let config = match session.client.config_get().await {
-        Ok(config) => config,
-        Err(error) => {
-            diff.error = Some(error.to_string());
+    let (session, config) = match look(connector, settings, &spec).await {
+        Ok(seen) => seen,
+        Err(failure) => {
+            diff.error = Some(failure.into_error().to_string());
             return Ok(diff);
         }
     };
@@ -187,8 +182,7 @@ pub async fn diff<S: Store, C: Connector>(
             .extend(fields.map(|undoing| undoing.field.clone()));
     }
     diff.config = plan_gateway(&goal.gateway, &config, &dialect);
-    let restarts = diff.config.effect().max(diff.config.removal_effect()) == Effect::Restart;
-    if restarts && restarts::spent(&history, settings.max_restarts_per_hour, now).is_some() {
+    if diff.config.restarts() && restarts::spent(&history, settings.max_restarts_per_hour, now).is_some() {
         goal.gateway.hold.restarts = true;
         diff.config = plan_gateway(&goal.gateway, &config, &dialect);
     }
@@ -217,11 +211,18 @@ pub async fn diff<S: Store, C: Connector>(
     Ok(diff)
 }
 
-async fn connect<C: Connector>(connector: &C, spec: &GatewaySpec) -> Result<Session, GatewayError> {
+/// Connects and reads the config, and refuses what `run` would refuse.
+async fn look<C: Connector>(
+    connector: &C,
+    settings: &Settings,
+    spec: &GatewaySpec,
+) -> Result<(Session, ObservedConfig), GatewayFailure> {
     let target = Target::of(&spec.snapshot.gateway);
-    let client = connector.connect(&target).await?;
-    let dialect = probe(&client).await?;
-    Ok(Session::new(client, dialect, target))
+    let client = connector.connect(&target).await.map_err(GatewayFailure::Connect)?;
+    let dialect = known_dialect(&client, settings.min_gateway_version.as_ref()).await?;
+    let config = client.config_get().await.map_err(GatewayFailure::Config)?;
+    check_shape(&config, &dialect).map_err(GatewayFailure::Incompatible)?;
+    Ok((Session::new(client, dialect, target), config))
 }
 
 async fn diff_agent<S: Store>(

@@ -253,8 +253,8 @@ impl<S: Store, C> World<S, C> {
         };
         let fights = self.fights(gateway.id(), &differing, standing).await?;
         plan.files.retain(|step| {
-            // A new token has to be where all files say that it is.
-            let needed = token.promote.is_some() && step.text.contains(TOKEN_SENTINEL);
+            // A new token has to be where all files say that it is, and one that was lost has to be back: or its agent is locked out.
+            let needed = token.has_to_be_written() && step.text.contains(TOKEN_SENTINEL);
             needed || fights.held().all(|field| field != step.file.as_str())
         });
         Ok(fights)

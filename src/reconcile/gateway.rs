@@ -5,14 +5,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::compatible::{check_shape, unknown_config};
+use super::compatible::{check_shape, known_dialect, unknown_config};
 use super::gateway_status::{GatewayFailure, GatewayOutcome, Held};
 use super::goal;
 use super::restarts::RESTART_PAUSE;
 use super::session::{SeenRoster, Session};
 use super::spec::GatewaySpec;
 use super::world::World;
-use crate::gateway::{Connector, ErrorClass, GatewayError, Target, probe};
+use crate::gateway::{Connector, ErrorClass, GatewayError, Target};
 use crate::model::{
     ConfigChange, ConfigPart, ConfigStep, Effect, GatewayAgentId, GatewayId, GatewayPlan, ObservedConfig, RosterShape,
 };
@@ -258,8 +258,7 @@ impl<S: Store, C: Connector> World<S, C> {
         }
         let client = self.connector.connect(&target).await.map_err(GatewayFailure::Connect)?;
         self.is_back(&client).await.map_err(GatewayFailure::Store)?;
-        self.check_version(&client).await?;
-        let dialect = probe(&client).await.map_err(GatewayFailure::Probe)?;
+        let dialect = known_dialect(&client, self.settings.min_gateway_version.as_ref()).await?;
         tracing::info!(
             gateway = %row.id,
             server_version = %client.hello().server_version,

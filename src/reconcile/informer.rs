@@ -3,7 +3,7 @@
 //! A hint names a gateway; its rows are loaded and compared by digest with what was last seen, so a hint that announces nothing
 //! costs one read. A resync does the same for everything, and enqueues everything as well.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +30,8 @@ const RESYNC_JITTER: f64 = 0.1;
 #[derive(Default)]
 struct Dirty {
     everything: bool,
-    gateways: HashSet<GatewayId>,
+    /// In order, so that one run is like another.
+    gateways: BTreeSet<GatewayId>,
 }
 
 impl Dirty {

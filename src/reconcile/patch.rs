@@ -8,6 +8,7 @@ use futures::future;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use super::gateway::session_lost;
 use super::gateway_status::GatewayFailure;
 use super::session::Session;
 use super::spec::GatewaySpec;
@@ -70,10 +71,18 @@ impl<S: Store, C: Connector> World<S, C> {
         if answer.as_ref().err().is_none_or(|error| !error.outcome_unknown()) {
             self.answered(id);
         }
-        if answer.as_ref().err().is_none_or(|error| !is_refusal(error)) {
-            self.config_sent(id, plan, config.shape.unwrap_or(session.dialect.roster));
-        } else {
-            self.not_written(id).await.map_err(GatewayFailure::Store)?;
+        let restarts = |error: &GatewayError| effect == Effect::Restart && error.class() == ErrorClass::Restarting;
+        match answer.as_ref().err() {
+            // What differs at the next look although it was written was undone by somebody else.
+            None => self.config_sent(id, plan, config.shape.unwrap_or(session.dialect.roster)),
+            Some(error) if restarts(error) => {
+                self.config_sent(id, plan, config.shape.unwrap_or(session.dialect.roster));
+            }
+            // The gateway says that it has not done it.
+            Some(error) if !error.outcome_unknown() && !session_lost(error) => {
+                self.not_written(id).await.map_err(GatewayFailure::Store)?;
+            }
+            Some(_) => {}
         }
         match answer {
             Ok(outcome) => {
@@ -87,7 +96,7 @@ impl<S: Store, C: Connector> World<S, C> {
                 self.refuse_heartbeats(spec, config, patch, &error);
                 Err(GatewayFailure::PatchRefused(error))
             }
-            Err(error) if effect == Effect::Restart && error.class() == ErrorClass::Restarting => {
+            Err(error) if restarts(&error) => {
                 // Old gateways restart before they answer. The write has happened; the next look reads it back.
                 self.sessions.remove(id);
                 self.restarted(id).await.map_err(GatewayFailure::Store)?;
@@ -111,14 +120,6 @@ impl<S: Store, C: Connector> World<S, C> {
             self.agent_queue.add(agent.row.id, Priority::Change);
         }
     }
-}
-
-/// Whether the gateway says that it has written nothing.
-fn is_refusal(error: &GatewayError) -> bool {
-    matches!(
-        error.class(),
-        ErrorClass::Invalid | ErrorClass::Conflict | ErrorClass::RateLimited | ErrorClass::MissingScope
-    )
 }
 
 /// The agent that a validation issue is about: `agents.entries.<id>.…`, or `agents.list.<index>.…` with the index counted in

@@ -155,7 +155,7 @@ impl<S: Store, C: Connector> World<S, C> {
         gateway: GatewayId,
         plan: &GatewayPlan,
     ) -> Result<Option<Spent>, StoreError> {
-        if plan.effect().max(plan.removal_effect()) != Effect::Restart {
+        if !plan.restarts() {
             return Ok(None);
         }
         let history = self.history(gateway).await?;

@@ -71,6 +71,8 @@ pub(super) struct TokenUse {
     pub(super) requeue: Option<Duration>,
     /// Whether something is wrong that another program may be about to put right.
     pub(super) waits: bool,
+    /// Whether the agent's file has lost the token: without it the agent is locked out.
+    pub(super) restores: bool,
 }
 
 impl TokenUse {
@@ -84,12 +86,18 @@ impl TokenUse {
             message: "the token in the agent's file belongs to the stored hash".into(),
             requeue: None,
             waits: false,
+            restores: false,
         }
     }
 
     /// Whether this is the token.
     pub(super) fn is(&self, other: Option<&SecretString>) -> bool {
         self.token.as_ref().map(ExposeSecret::expose_secret) == other.map(ExposeSecret::expose_secret)
+    }
+
+    /// Whether files that hold a token have to be written, whoever else insists on what is in them.
+    pub(super) fn has_to_be_written(&self) -> bool {
+        self.promote.is_some() || self.restores
     }
 
     /// There is a newer request than the one that this token answers.
@@ -118,6 +126,7 @@ impl TokenUse {
             message,
             requeue,
             waits: false,
+            restores: false,
         }
     }
 }
@@ -192,7 +201,10 @@ impl<S: Store, C: Connector> World<S, C> {
                 }
                 Ok(TokenUse::valid(token, current, None))
             }
-            TokenDecision::Restore { token } => Ok(TokenUse::valid(token, current, None)),
+            TokenDecision::Restore { token } => Ok(TokenUse {
+                restores: true,
+                ..TokenUse::valid(token, current, None)
+            }),
             TokenDecision::Promote {
                 token,
                 candidate_hash,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use openclaw_controller::model::{AgentId, Condition, ConditionStatus, ConditionType, GatewayId};
 use openclaw_controller::render::TemplateSet;
-use openclaw_controller::sim::{SimDialect, SimGateway};
+use openclaw_controller::sim::{Fault, SimDialect, SimGateway};
 use openclaw_controller::store::Store;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -317,6 +317,53 @@ fn a_gateway_that_loses_its_channels_whenever_it_restarts_is_not_restarted_for_e
             assert!(fleet.told(ConditionType::Ready).unwrap().status == ConditionStatus::True);
             sleep(RESYNC).await;
             rest(&fleet.world, &replica).await;
+            replica.stop().await;
+        });
+    }
+}
+
+#[test]
+fn a_patch_that_fails_again_and_again_is_no_fight_and_uses_up_no_restarts() {
+    let unavailable = Fault::Error {
+        code: "UNAVAILABLE".into(),
+        message: "gateway starting; retry shortly".into(),
+        retry_after_ms: None,
+    };
+    for dialect in SimDialect::ALL {
+        for fault in [unavailable.clone(), Fault::DropBefore] {
+            simulate(async {
+                let mut fleet = fleet(dialect);
+                let faults = fleet.sim().faults();
+                // The first patch of all, which restarts old gateways, is the one that fails.
+                faults.always("config.patch", fault);
+                let replica = fleet.world.start(1);
+                sleep(Duration::from_mins(10)).await;
+                fleet.sim().faults().clear();
+                converge(&fleet.world, BOUND).await;
+                replica.stop().await;
+            });
+        }
+    }
+}
+
+#[test]
+fn a_token_that_is_taken_away_again_and_again_is_put_back_each_time() {
+    for dialect in SimDialect::ALL {
+        simulate(async {
+            let mut fleet = fleet(dialect);
+            let replica = fleet.world.start(1);
+            converge(&fleet.world, BOUND).await;
+            let file = dialect.expected().token_file().as_str();
+            let holds = || {
+                let text = fleet.sim().file(&fleet.id, file).unwrap_or_default();
+                text.contains("AUTH_TOKEN=")
+            };
+            assert!(holds());
+            for _ in 0..5 {
+                fleet.sim().edit_file(&fleet.id, file, THEIRS);
+                assert!(!holds());
+                until(FOUND, "the token is back", holds).await;
+            }
             replica.stop().await;
         });
     }

@@ -10,7 +10,7 @@ use openclaw_controller::model::{
     GatewayVersion, User, workspace_path,
 };
 use openclaw_controller::reconcile::{
-    self, AGENT_CONTROLLER, Fleet, GATEWAY_CONTROLLER, Settings, TokenPolicy, UnmanagedAgents, Workers,
+    self, AGENT_CONTROLLER, Fleet, GATEWAY_CONTROLLER, GatewayDiff, Settings, TokenPolicy, UnmanagedAgents, Workers,
 };
 use openclaw_controller::render::TemplateSet;
 use openclaw_controller::runtime::{FleetMetrics, Ownership, OwnershipConfig, RuntimeMetrics};
@@ -266,19 +266,7 @@ impl World {
             store: Arc::new(self.store.clone()),
             connector: Arc::clone(&self.connector),
             templates: Arc::clone(&self.templates),
-            settings: Settings {
-                base_url: BASE_URL.into(),
-                token_format: HashFormat::Pbkdf2OneRound,
-                withhold_existing_files: self.withhold,
-                second_writer: self.second_writer,
-                tokens: self.tokens,
-                resync_interval: RESYNC,
-                wake: self.wake,
-                prune: self.prune,
-                ensure_leads: self.leads,
-                max_restarts_per_hour: self.restarts,
-                min_gateway_version: self.min_version.clone(),
-            },
+            settings: self.settings(),
             workers: Workers::default(),
             clock: Arc::new(move || clock.now()),
             runtime_metrics: runtime_metrics.clone(),
@@ -298,6 +286,34 @@ impl World {
             }
         });
         Replica { stop, task, registry }
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            base_url: BASE_URL.into(),
+            token_format: HashFormat::Pbkdf2OneRound,
+            withhold_existing_files: self.withhold,
+            second_writer: self.second_writer,
+            tokens: self.tokens,
+            resync_interval: RESYNC,
+            wake: self.wake,
+            prune: self.prune,
+            ensure_leads: self.leads,
+            max_restarts_per_hour: self.restarts,
+            min_gateway_version: self.min_version.clone(),
+        }
+    }
+
+    /// What would be done to a gateway, as the command says it.
+    pub(crate) async fn diff(&self, place: usize) -> GatewayDiff {
+        let fleet = self.store.load_fleet().await.unwrap();
+        let left = reconcile::left_behind(&fleet);
+        let mut here = fleet.into_iter();
+        let here = here.find(|snapshot| snapshot.gateway.id == self.places[place].id);
+        let (connector, settings) = (self.connector.as_ref(), self.settings());
+        reconcile::diff(&self.store, connector, &self.templates, &settings, here.unwrap(), &left)
+            .await
+            .unwrap()
     }
 
     /// Looks for agents on a gateway that no row explains, as the command does.

@@ -40,6 +40,7 @@ fn a_gateway_that_is_too_old_is_told_and_not_written_to_until_it_is_upgraded() {
         let replica = world.start(1);
         let told = refused(&world, "VersionTooOld").await;
         assert!(told.contains("2026.4.29") && told.contains("2026.7.1"), "{told}");
+        assert_eq!(world.diff(0).await.error, Some(told), "a dry run shows no plan either");
         sleep(RESYNC * 2).await;
         assert_eq!(world.gateway_writes(), 0);
         world.places[0].gateway.restart();
@@ -82,6 +83,7 @@ fn a_config_with_two_rosters_is_not_written_to() {
             );
             let id = world.store.agent_ids()[0];
             world.store.edit_agent(id, |row| row.name = "Ada".into());
+            assert_eq!(world.diff(0).await.error, Some(told), "a dry run shows no plan either");
             sleep(RESYNC * 2).await;
             assert_eq!(world.gateway_writes(), before, "{dialect:?}");
 

@@ -65,7 +65,13 @@ impl MemoryStore {
 
     pub(super) fn store_undone(&self, fence: &Fence, gateway: GatewayId, fields: &[Undoing]) -> Result<(), StoreError> {
         self.write("record_undone", fence, |state| {
-            let mut changed = false;
+            let key = |undoing: &Undoing| (gateway, undoing.object, undoing.field.clone());
+            if fields
+                .iter()
+                .all(|undoing| state.undone.get(&key(undoing)) == Some(undoing))
+            {
+                return (false, ());
+            }
             if let Some(now) = fields.iter().map(|undoing| undoing.tried_at).max() {
                 let counts = |undoing: &Undoing| undoing.is_fight() || undoing.tried_at > now - Undoing::SPAN;
                 state
@@ -73,10 +79,9 @@ impl MemoryStore {
                     .retain(|(home, ..), undoing| *home != gateway || counts(undoing));
             }
             for undoing in fields {
-                let key = (gateway, undoing.object, undoing.field.clone());
-                changed |= state.undone.insert(key, undoing.clone()).as_ref() != Some(undoing);
+                state.undone.insert(key(undoing), undoing.clone());
             }
-            (changed, ())
+            (true, ())
         })
     }
 
