@@ -53,6 +53,15 @@ pub(super) async fn gateway(version: &str) -> Result<PathBuf> {
     script("install-gateway.sh", &[version]).await
 }
 
+/// The directory with what the files in `deploy/` are checked with: `kubectl`, `docker-compose`, `hadolint`, and a `python` with the
+/// schemas of Kubernetes.
+///
+/// # Errors
+/// When they can be neither found nor installed.
+pub async fn deploy_tools() -> Result<PathBuf> {
+    script("install-deploy-tools.sh", &[]).await
+}
+
 /// Runs an installation script; it prints the path it provides as its last line, and what it is doing on standard error.
 async fn script(name: &str, arguments: &[&str]) -> Result<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/dev").join(name);

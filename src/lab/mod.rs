@@ -18,7 +18,7 @@ mod readiness;
 mod shared;
 
 pub use gateway::{Options, RealGateway};
-pub use install::{VERSIONS, cache_dir};
+pub use install::{VERSIONS, cache_dir, deploy_tools};
 pub use port::free as free_port;
 pub use postgres::{Postgres, PostgresOptions};
 pub use shared::shared_postgres;
