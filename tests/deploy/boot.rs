@@ -36,7 +36,9 @@ impl Systemd {
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let first = timeout(PATIENCE, lines.next_line()).await.expect("systemd boots");
-        let pid = first.unwrap().expect("deploy/dev/boot-unit.sh says on standard error what it lacks");
+        let pid = first
+            .unwrap()
+            .expect("deploy/dev/boot-unit.sh says on standard error what it lacks");
         let systemd = Self { child, pid };
         eventually("systemd answers", PATIENCE, async || {
             systemd.systemctl(&["show"]).await.status.success().then_some(())
@@ -65,7 +67,9 @@ impl Systemd {
 
     /// One property of the controller's unit.
     async fn property(&self, name: &str) -> String {
-        let output = self.systemctl(&["show", "--value", "--property", name, "openclaw-controller"]).await;
+        let output = self
+            .systemctl(&["show", "--value", "--property", name, "openclaw-controller"])
+            .await;
         texts(&output).0.trim().to_owned()
     }
 
@@ -75,16 +79,25 @@ impl Systemd {
         let of_systemd = fs::read_to_string(format!("/proc/{}/task/{}/children", self.pid, self.pid)).unwrap();
         let found = of_systemd.split_whitespace().find(|pid| {
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-            let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+            let ids = status
+                .lines()
+                .find_map(|line| line.strip_prefix("NSpid:"))
+                .unwrap_or_default();
             ids.split_whitespace().last() == Some(&inside)
         });
-        found.unwrap_or_else(|| panic!("process {inside} is not there")).parse().unwrap()
+        found
+            .unwrap_or_else(|| panic!("process {inside} is not there"))
+            .parse()
+            .unwrap()
     }
 
     async fn end(mut self) {
         let script = Pid::from_raw(i32::try_from(self.child.id().unwrap()).unwrap()).unwrap();
         kill_process(script, Signal::TERM).unwrap();
-        timeout(PATIENCE, self.child.wait()).await.expect("systemd ends").unwrap();
+        timeout(PATIENCE, self.child.wait())
+            .await
+            .expect("systemd ends")
+            .unwrap();
     }
 }
 
@@ -128,7 +141,12 @@ async fn the_units_migrate_converge_restart_and_stop_under_a_real_systemd() {
         assert!(status.contains(line), "{line}: {status}");
     }
     assert!(!status.contains("Uid:\t0"), "{status}");
-    let key = || fs::read_to_string(format!("/proc/{}/root/var/lib/private/openclaw-controller/device.json", systemd.pid));
+    let key = || {
+        fs::read_to_string(format!(
+            "/proc/{}/root/var/lib/private/openclaw-controller/device.json",
+            systemd.pid
+        ))
+    };
     let first = key().unwrap();
 
     // It dies: systemd brings it back, with the same key.

@@ -21,7 +21,15 @@ const SETTINGS: [(&str, &str); 4] = [
 async fn services(settings: &[(&str, &str)]) -> Value {
     let file = path("deploy/compose.yaml");
     // An `.env` of whoever runs this is not meant.
-    let arguments = ["--env-file", "/dev/null", "-f", file.to_str().unwrap(), "config", "--format", "json"];
+    let arguments = [
+        "--env-file",
+        "/dev/null",
+        "-f",
+        file.to_str().unwrap(),
+        "config",
+        "--format",
+        "json",
+    ];
     let printed = printed("docker-compose", &arguments, settings, "").await;
     let config: Value = serde_json::from_str(&printed).unwrap();
     at(&config, "services").clone()
@@ -32,7 +40,14 @@ async fn every_setting_that_has_no_default_is_asked_for_and_documented() {
     let file = path("deploy/compose.yaml");
     for (missing, _) in SETTINGS {
         let rest: Vec<_> = SETTINGS.iter().copied().filter(|(name, _)| *name != missing).collect();
-        let arguments = ["--env-file", "/dev/null", "-f", file.to_str().unwrap(), "config", "--quiet"];
+        let arguments = [
+            "--env-file",
+            "/dev/null",
+            "-f",
+            file.to_str().unwrap(),
+            "config",
+            "--quiet",
+        ];
         let output = tool("docker-compose", &arguments, &rest, "").await;
         let told = texts(&output).1;
         assert!(!output.status.success() && told.contains(missing), "{missing}: {told}");
@@ -44,7 +59,11 @@ async fn every_setting_that_has_no_default_is_asked_for_and_documented() {
 async fn the_controller_is_confined_and_gets_the_time_that_it_needs() {
     let services = services(&SETTINGS).await;
     let controller = at(&services, "controller");
-    let grace = text_at(controller, "stop_grace_period").strip_suffix('s').unwrap().parse().unwrap();
+    let grace = text_at(controller, "stop_grace_period")
+        .strip_suffix('s')
+        .unwrap()
+        .parse()
+        .unwrap();
     assert_time_to_stop(Duration::from_secs(grace), "Compose");
     for name in ["controller", "migrate"] {
         let service = at(&services, name);
@@ -69,7 +88,16 @@ async fn the_controller_is_confined_and_gets_the_time_that_it_needs() {
 async fn its_steps_lead_from_an_empty_server_to_a_controller_that_is_ready() {
     // A server of its own: these roles have fixed names.
     let server = Postgres::start().await.unwrap();
-    let settings = SETTINGS.map(|(name, value)| (name, if name == "POSTGRES_PASSWORD" { server.password() } else { value }));
+    let settings = SETTINGS.map(|(name, value)| {
+        (
+            name,
+            if name == "POSTGRES_PASSWORD" {
+                server.password()
+            } else {
+                value
+            },
+        )
+    });
     let services = services(&settings).await;
     server.create_database("mission_control").await.unwrap();
     let address = format!("127.0.0.1:{}", free_port().unwrap());
@@ -78,7 +106,10 @@ async fn its_steps_lead_from_an_empty_server_to_a_controller_that_is_ready() {
     let mut before = "postgres";
     for name in ["roles", "migrate", "grants", "controller"] {
         let service = at(&services, name);
-        assert!(at(service, "depends_on").get(before).is_some(), "{name} waits for {before}");
+        assert!(
+            at(service, "depends_on").get(before).is_some(),
+            "{name} waits for {before}"
+        );
         before = name;
         let mut arguments = texts_at(service, "command");
         let mut command = if arguments[0] == "sh" {
@@ -92,14 +123,23 @@ async fn its_steps_lead_from_an_empty_server_to_a_controller_that_is_ready() {
             Command::new(BINARY)
         };
         for argument in &mut arguments {
-            *argument = argument.replace("0.0.0.0:8080", &address).replace("0.0.0.0:8081", &agents);
+            *argument = argument
+                .replace("0.0.0.0:8080", &address)
+                .replace("0.0.0.0:8081", &agents);
         }
         let state = server.directory().join("state");
-        command.args(&arguments).env("STATE_DIRECTORY", &state).kill_on_drop(true);
+        command
+            .args(&arguments)
+            .env("STATE_DIRECTORY", &state)
+            .kill_on_drop(true);
         for (variable, value) in at(service, "environment").as_object().unwrap() {
             let value = value.as_str().unwrap();
             let here = format!("@127.0.0.1:{}/", server.port());
-            let value = if variable == "PGHOST" { "127.0.0.1".to_owned() } else { value.replace("@postgres/", &here) };
+            let value = if variable == "PGHOST" {
+                "127.0.0.1".to_owned()
+            } else {
+                value.replace("@postgres/", &here)
+            };
             command.env(variable, value);
         }
         if name == "controller" {

@@ -48,7 +48,10 @@ impl Image {
         }
         let output = finished(script("rootfs.sh", &[BINARY, &image.path("root")])).await;
         let (stdout, stderr) = texts(&output);
-        assert!(output.status.success() && stdout.is_empty() && stderr.is_empty(), "{stdout}{stderr}");
+        assert!(
+            output.status.success() && stdout.is_empty() && stderr.is_empty(),
+            "{stdout}{stderr}"
+        );
         if rustix::process::geteuid().is_root() {
             std::os::unix::fs::chown(image.path("state"), Some(USER), Some(USER)).unwrap();
         }
@@ -90,7 +93,10 @@ async fn the_image_converges_a_fleet_as_a_user_without_rights_on_a_root_that_can
     let mut child = image
         .run(
             &["run", "--no-migrate", "--listen", &address],
-            &[("DATABASE_URL", &by_name), ("OPENCLAW_CONTROLLER_BASE_URL", "http://mission.test")],
+            &[
+                ("DATABASE_URL", &by_name),
+                ("OPENCLAW_CONTROLLER_BASE_URL", "http://mission.test"),
+            ],
         )
         .stdout(Stdio::null())
         .stderr(fs::File::create(image.directory.path().join("log")).unwrap())
@@ -204,8 +210,17 @@ async fn the_dockerfile_takes_these_steps_and_none_that_a_linter_minds() {
     }
     // The toolchain is the one that the repository says, or cargo would fetch it anew.
     let toolchain = crate::tools::text("rust-toolchain.toml");
-    let version = toolchain.split("channel = \"").nth(1).unwrap().split('"').next().unwrap();
-    assert!(text.contains(&format!("FROM rust:{version}-bookworm AS build")), "{version}");
+    let version = toolchain
+        .split("channel = \"")
+        .nth(1)
+        .unwrap()
+        .split('"')
+        .next()
+        .unwrap();
+    assert!(
+        text.contains(&format!("FROM rust:{version}-bookworm AS build")),
+        "{version}"
+    );
     // Docker's own ten seconds are too short, which is what the documentation of `docker run` is for.
     assert_time_to_stop(Duration::from_secs(30), "docker stop --time 30");
     assert!(crate::tools::text("docs/deploy.md").contains("--stop-timeout 30"));

@@ -97,7 +97,9 @@ async fn the_pods_run_the_binary_as_its_help_says() {
     }
     // The ports that it is told to listen on are those that are named.
     for (flag, name) in [("--listen", "http"), ("--agent-listen", "agents")] {
-        let listens = arguments.iter().find_map(|argument| argument.strip_prefix(&format!("{flag}=0.0.0.0:")));
+        let listens = arguments
+            .iter()
+            .find_map(|argument| argument.strip_prefix(&format!("{flag}=0.0.0.0:")));
         assert_eq!(listens.unwrap(), port(&all, name).to_string());
     }
     let grace = at(pod(&all), "terminationGracePeriodSeconds").as_u64().unwrap();
@@ -108,9 +110,12 @@ async fn the_pods_run_the_binary_as_its_help_says() {
 fn port(all: &[Value], name: &str) -> u64 {
     let ports = at(container(all), "ports").as_array().unwrap();
     let found = ports.iter().find(|port| port["name"] == name);
-    at(found.unwrap_or_else(|| panic!("there is no port {name}")), "containerPort")
-        .as_u64()
-        .unwrap()
+    at(
+        found.unwrap_or_else(|| panic!("there is no port {name}")),
+        "containerPort",
+    )
+    .as_u64()
+    .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,7 +132,13 @@ async fn probes_metrics_and_check_ins_are_served_where_the_objects_say() {
     }
     let endpoint = at(object(&all, "ServiceMonitor", NAME), "spec.endpoints.0");
     assert_eq!(text_at(endpoint, "port"), "http");
-    assert!(daemon.page(text_at(endpoint, "path")).await.1.contains("leader_election_master_status"));
+    assert!(
+        daemon
+            .page(text_at(endpoint, "path"))
+            .await
+            .1
+            .contains("leader_election_master_status")
+    );
     // The agents' port answers check-ins, and shows nothing else.
     let agents = agents.parse().unwrap();
     assert_eq!(page(agents, HEARTBEAT_PATH).await.0, 405, "to be posted");
@@ -146,9 +157,16 @@ async fn services_budget_and_policy_are_about_these_pods_and_their_ports() {
         ("NetworkPolicy", NAME, "spec.podSelector.matchLabels"),
         ("Deployment", NAME, "spec.selector.matchLabels"),
     ] {
-        assert_eq!(at(object(&all, kind, name), selector), &json!({SELECTOR: NAME}), "{kind} {name}");
+        assert_eq!(
+            at(object(&all, kind, name), selector),
+            &json!({SELECTOR: NAME}),
+            "{kind} {name}"
+        );
     }
-    for (name, port_name) in [("openclaw-controller", "http"), ("openclaw-controller-agents", "agents")] {
+    for (name, port_name) in [
+        ("openclaw-controller", "http"),
+        ("openclaw-controller-agents", "agents"),
+    ] {
         let service = all
             .iter()
             .find(|one| one["kind"] == "Service" && one["metadata"]["name"] == name)
@@ -157,7 +175,11 @@ async fn services_budget_and_policy_are_about_these_pods_and_their_ports() {
         assert_eq!(text_at(service, "spec.ports.0.targetPort"), port_name);
         // Of the two, Prometheus reads the one that has metrics.
         let monitor = at(object(&all, "ServiceMonitor", NAME), "spec.selector.matchLabels");
-        let read = monitor.as_object().unwrap().iter().all(|(key, value)| &service["metadata"]["labels"][key] == value);
+        let read = monitor
+            .as_object()
+            .unwrap()
+            .iter()
+            .all(|(key, value)| &service["metadata"]["labels"][key] == value);
         assert_eq!(read, port_name == "http");
     }
     // A drain leaves one of two.
@@ -201,12 +223,23 @@ async fn the_pods_have_no_rights_nothing_to_write_and_only_their_own_secrets() {
         assert_eq!(at(security, "allowPrivilegeEscalation"), false);
         assert_eq!(texts_at(security, "capabilities.drop"), ["ALL"]);
         let mounts = at(at(pod, one), "volumeMounts").as_array().unwrap();
-        mounted.push(mounts.iter().map(|mount| text_at(mount, "name").to_owned()).collect::<Vec<_>>());
+        mounted.push(
+            mounts
+                .iter()
+                .map(|mount| text_at(mount, "name").to_owned())
+                .collect::<Vec<_>>(),
+        );
         for mount in mounts {
             assert_eq!(at(mount, "readOnly"), true);
         }
     }
-    assert_eq!(mounted, [vec!["owner".to_owned()], vec!["database".to_owned(), "device".to_owned()]]);
+    assert_eq!(
+        mounted,
+        [
+            vec!["owner".to_owned()],
+            vec!["database".to_owned(), "device".to_owned()]
+        ]
+    );
     // The documentation says how each secret is made, with the key that the file is expected under.
     let documented = text("docs/deploy.md");
     for volume in at(pod, "volumes").as_array().unwrap() {
@@ -232,7 +265,13 @@ async fn the_pods_have_no_rights_nothing_to_write_and_only_their_own_secrets() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_overlay_in_the_documentation_builds_on_both_directories() {
     let documented = text("docs/deploy.md");
-    let overlay = documented.split("# kustomization.yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let overlay = documented
+        .split("# kustomization.yaml\n")
+        .nth(1)
+        .unwrap()
+        .split("```")
+        .next()
+        .unwrap();
     for directory in ["base", "monitoring"] {
         let place = TempDir::new().unwrap();
         let copied = Command::new("cp")
@@ -251,7 +290,10 @@ async fn the_overlay_in_the_documentation_builds_on_both_directories() {
         let image = "registry.example/openclaw-controller:0.1.0";
         assert_eq!(text_at(container(&all), "image"), image);
         assert_eq!(text_at(pod(&all), "initContainers.0.image"), image);
-        assert_eq!(all.iter().any(|one| one["kind"] == "ServiceMonitor"), directory == "monitoring");
+        assert_eq!(
+            all.iter().any(|one| one["kind"] == "ServiceMonitor"),
+            directory == "monitoring"
+        );
         // The pods take the settings that were merged.
         let settings = text_at(object(&all, "ConfigMap", NAME), "metadata.name");
         assert_eq!(text_at(container(&all), "envFrom.0.configMapRef.name"), settings);

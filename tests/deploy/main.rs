@@ -1,6 +1,11 @@
 //! What is in `deploy/`: it is valid, it says the same as the binary does, and the binary runs with it.
 #![cfg(feature = "sim")]
-#![expect(clippy::unwrap_used, reason = "a test says by a panic what went wrong")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says by a panic what went wrong"
+)]
 
 mod boot;
 mod compose;

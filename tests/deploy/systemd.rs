@@ -76,7 +76,10 @@ fn the_units_are_as_little_exposed_as_the_documentation_says() {
         let score = told.split("exposure level for").nth(1).unwrap();
         let documented = text("docs/deploy.md");
         let score = score.split_whitespace().nth(1).unwrap();
-        assert!(documented.contains(&format!("**{score}**")), "docs/deploy.md: not {score}");
+        assert!(
+            documented.contains(&format!("**{score}**")),
+            "docs/deploy.md: not {score}"
+        );
     }
 }
 
@@ -107,7 +110,10 @@ fn each_unit_is_shown_its_own_databases_url_and_nothing_of_the_others() {
         (MIGRATION, "migrate", "owner-database-url"),
     ] {
         let unit = unit(name);
-        assert_eq!(value(&unit, "ExecStart"), format!("/usr/bin/openclaw-controller {command}"));
+        assert_eq!(
+            value(&unit, "ExecStart"),
+            format!("/usr/bin/openclaw-controller {command}")
+        );
         let credential = format!("database-url:/etc/openclaw-controller/{file}");
         assert_eq!(value(&unit, "LoadCredential"), credential);
         assert_eq!(

@@ -72,8 +72,14 @@ pub(crate) async fn help() -> String {
 /// That whoever gives the binary this long to stop kills it only when it hangs.
 pub(crate) fn assert_time_to_stop(given: Duration, by: &str) {
     let needed = run::stops_within();
-    assert!(given > needed, "{by} kills it after {given:?}, but it may take {needed:?}");
-    assert!(given < 2 * needed, "{by} waits {given:?} for a binary that stops within {needed:?}");
+    assert!(
+        given > needed,
+        "{by} kills it after {given:?}, but it may take {needed:?}"
+    );
+    assert!(
+        given < 2 * needed,
+        "{by} waits {given:?} for a binary that stops within {needed:?}"
+    );
 }
 
 /// A member of an object, by names separated by dots; that it is not there is a failure.
@@ -89,11 +95,15 @@ pub(crate) fn at<'a>(value: &'a Value, names: &str) -> &'a Value {
 
 /// The same as a text.
 pub(crate) fn text_at<'a>(value: &'a Value, names: &str) -> &'a str {
-    at(value, names).as_str().unwrap_or_else(|| panic!("{names} is no text"))
+    at(value, names)
+        .as_str()
+        .unwrap_or_else(|| panic!("{names} is no text"))
 }
 
 /// All texts of a list.
 pub(crate) fn texts_at(value: &Value, names: &str) -> Vec<String> {
-    let list = at(value, names).as_array().unwrap_or_else(|| panic!("{names} is no list"));
+    let list = at(value, names)
+        .as_array()
+        .unwrap_or_else(|| panic!("{names} is no list"));
     list.iter().map(|item| item.as_str().unwrap().to_owned()).collect()
 }
