@@ -9,6 +9,7 @@ use openclaw_controller::serve::HEARTBEAT_PATH;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
+use tokio::sync::OnceCell;
 
 use crate::support::process::Process;
 use crate::support::{Database, page};
@@ -16,17 +17,31 @@ use crate::tools::{assert_time_to_stop, at, help, path, printed, text, text_at, 
 
 const SELECTOR: &str = "app.kubernetes.io/name";
 const NAME: &str = "openclaw-controller";
+const VALIDATE: &str = "deploy/dev/validate-kubernetes.py";
 
-/// All objects of a directory, after every one of them was found valid.
-async fn objects(directory: &str) -> Vec<Value> {
-    built(&path("deploy/kubernetes").join(directory)).await
+/// All objects of the base, which are valid.
+async fn base() -> &'static [Value] {
+    static OBJECTS: OnceCell<Vec<Value>> = OnceCell::const_new();
+    OBJECTS.get_or_init(|| valid("base")).await
 }
 
-async fn built(directory: &Path) -> Vec<Value> {
-    let built = printed("kubectl", &["kustomize", directory.to_str().unwrap()], &[], "").await;
-    let script = path("deploy/dev/validate-kubernetes.py");
+/// All objects of the base and for the Prometheus operator, which are valid.
+async fn monitored() -> &'static [Value] {
+    static OBJECTS: OnceCell<Vec<Value>> = OnceCell::const_new();
+    OBJECTS.get_or_init(|| valid("monitoring")).await
+}
+
+/// The objects of a directory, after every one of them was found valid.
+async fn valid(directory: &str) -> Vec<Value> {
+    let built = kustomize(&path("deploy/kubernetes").join(directory)).await;
+    let script = path(VALIDATE);
     let valid = printed("python", &[script.to_str().unwrap()], &[], &built).await;
     serde_json::from_str(&valid).unwrap()
+}
+
+/// What kustomize makes of a directory.
+async fn kustomize(directory: &Path) -> String {
+    printed("kubectl", &["kustomize", directory.to_str().unwrap()], &[], "").await
 }
 
 /// The object of this kind and name.
@@ -47,7 +62,7 @@ fn container(all: &[Value]) -> &Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_is_valid_by_the_schemas_of_kubernetes_and_of_the_prometheus_operator() {
     let kinds = |all: &[Value]| -> BTreeSet<String> { all.iter().map(|one| text_at(one, "kind").to_owned()).collect() };
-    let base = objects("base").await;
+    let base = base().await;
     let mut expected: BTreeSet<String> = [
         "ConfigMap",
         "Deployment",
@@ -58,11 +73,11 @@ async fn everything_is_valid_by_the_schemas_of_kubernetes_and_of_the_prometheus_
     ]
     .map(str::to_owned)
     .into();
-    assert_eq!(kinds(&base), expected);
-    let monitored = objects("monitoring").await;
+    assert_eq!(kinds(base), expected);
+    let monitored = monitored().await;
     expected.extend(["PrometheusRule".to_owned(), "ServiceMonitor".to_owned()]);
-    assert_eq!(kinds(&monitored), expected);
-    for one in &base {
+    assert_eq!(kinds(monitored), expected);
+    for one in base {
         assert!(monitored.contains(one), "{one:#}");
         if one["kind"] != "Namespace" {
             assert_eq!(text_at(one, "metadata.namespace"), NAME);
@@ -72,24 +87,33 @@ async fn everything_is_valid_by_the_schemas_of_kubernetes_and_of_the_prometheus_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_misspelt_key_is_found_in_every_kind_of_object() {
-    let script = path("deploy/dev/validate-kubernetes.py");
-    for one in objects("monitoring").await {
-        let mut wrong = one.clone();
+    let mut wrong = monitored().await.to_vec();
+    for one in &mut wrong {
         let inside = if one.get("spec").is_some() { "spec" } else { "metadata" };
-        wrong[inside]["replicaz"] = json!(2);
-        let output = tool("python", &[script.to_str().unwrap()], &[], &wrong.to_string()).await;
-        let told = texts(&output).1;
-        assert!(!output.status.success() && told.contains("replicaz"), "{one:#}: {told}");
+        one[inside]["replicaz"] = json!(2);
+    }
+    // JSON is YAML, and one document each.
+    let input: Vec<_> = wrong.iter().map(Value::to_string).collect();
+    let script = path(VALIDATE);
+    let output = tool("python", &[script.to_str().unwrap()], &[], &input.join("\n---\n")).await;
+    let told = texts(&output).1;
+    assert!(!output.status.success());
+    for one in &wrong {
+        let begins = format!("{} {}: ", text_at(one, "kind"), text_at(one, "metadata.name"));
+        let line = told
+            .lines()
+            .find(|line| line.starts_with(&begins) && line.contains("replicaz"));
+        assert!(line.is_some(), "{begins}: {told}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_pods_run_the_binary_as_its_help_says() {
-    let all = objects("base").await;
-    let deployment = object(&all, "Deployment", NAME);
+    let all = base().await;
+    let deployment = object(all, "Deployment", NAME);
     assert_eq!(at(deployment, "spec.replicas"), 2);
     let help = help().await;
-    let arguments = texts_at(container(&all), "args");
+    let arguments = texts_at(container(all), "args");
     assert_eq!(arguments[0], "run");
     for argument in &arguments[1..] {
         let flag = argument.split('=').next().unwrap();
@@ -100,11 +124,11 @@ async fn the_pods_run_the_binary_as_its_help_says() {
         let listens = arguments
             .iter()
             .find_map(|argument| argument.strip_prefix(&format!("{flag}=0.0.0.0:")));
-        assert_eq!(listens.unwrap(), port(&all, name).to_string());
+        assert_eq!(listens.unwrap(), port(all, name).to_string());
     }
-    let grace = at(pod(&all), "terminationGracePeriodSeconds").as_u64().unwrap();
+    let grace = at(pod(all), "terminationGracePeriodSeconds").as_u64().unwrap();
     assert_time_to_stop(Duration::from_secs(grace), "Kubernetes");
-    assert_eq!(texts_at(pod(&all), "initContainers.0.args"), ["migrate"]);
+    assert_eq!(texts_at(pod(all), "initContainers.0.args"), ["migrate"]);
 }
 
 fn port(all: &[Value], name: &str) -> u64 {
@@ -120,17 +144,17 @@ fn port(all: &[Value], name: &str) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn probes_metrics_and_check_ins_are_served_where_the_objects_say() {
-    let all = objects("monitoring").await;
+    let all = monitored().await;
     let database = Database::migrated().await;
     let agents = format!("127.0.0.1:{}", lab::free_port().unwrap());
     let daemon = Process::run(&database.url, &["--no-migrate", "--agent-listen", &agents]);
     daemon.readyz(200, "[+]leader ok: active").await;
     for probe in ["livenessProbe", "readinessProbe"] {
-        assert_eq!(text_at(container(&all), &format!("{probe}.httpGet.port")), "http");
-        let path = text_at(container(&all), &format!("{probe}.httpGet.path"));
+        assert_eq!(text_at(container(all), &format!("{probe}.httpGet.port")), "http");
+        let path = text_at(container(all), &format!("{probe}.httpGet.path"));
         assert_eq!(daemon.page(path).await.0, 200, "{probe}");
     }
-    let endpoint = at(object(&all, "ServiceMonitor", NAME), "spec.endpoints.0");
+    let endpoint = at(object(all, "ServiceMonitor", NAME), "spec.endpoints.0");
     assert_eq!(text_at(endpoint, "port"), "http");
     assert!(
         daemon
@@ -147,8 +171,8 @@ async fn probes_metrics_and_check_ins_are_served_where_the_objects_say() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn services_budget_and_policy_are_about_these_pods_and_their_ports() {
-    let all = objects("monitoring").await;
-    let labels = at(object(&all, "Deployment", NAME), "spec.template.metadata.labels");
+    let all = monitored().await;
+    let labels = at(object(all, "Deployment", NAME), "spec.template.metadata.labels");
     assert_eq!(labels[SELECTOR], NAME);
     for (kind, name, selector) in [
         ("Service", "openclaw-controller", "spec.selector"),
@@ -158,7 +182,7 @@ async fn services_budget_and_policy_are_about_these_pods_and_their_ports() {
         ("Deployment", NAME, "spec.selector.matchLabels"),
     ] {
         assert_eq!(
-            at(object(&all, kind, name), selector),
+            at(object(all, kind, name), selector),
             &json!({SELECTOR: NAME}),
             "{kind} {name}"
         );
@@ -171,10 +195,10 @@ async fn services_budget_and_policy_are_about_these_pods_and_their_ports() {
             .iter()
             .find(|one| one["kind"] == "Service" && one["metadata"]["name"] == name)
             .unwrap();
-        assert_eq!(at(service, "spec.ports.0.port"), port(&all, port_name));
+        assert_eq!(at(service, "spec.ports.0.port"), port(all, port_name));
         assert_eq!(text_at(service, "spec.ports.0.targetPort"), port_name);
         // Of the two, Prometheus reads the one that has metrics.
-        let monitor = at(object(&all, "ServiceMonitor", NAME), "spec.selector.matchLabels");
+        let monitor = at(object(all, "ServiceMonitor", NAME), "spec.selector.matchLabels");
         let read = monitor
             .as_object()
             .unwrap()
@@ -183,9 +207,9 @@ async fn services_budget_and_policy_are_about_these_pods_and_their_ports() {
         assert_eq!(read, port_name == "http");
     }
     // A drain leaves one of two.
-    assert_eq!(at(object(&all, "PodDisruptionBudget", NAME), "spec.minAvailable"), 1);
+    assert_eq!(at(object(all, "PodDisruptionBudget", NAME), "spec.minAvailable"), 1);
 
-    let policy = object(&all, "NetworkPolicy", NAME);
+    let policy = object(all, "NetworkPolicy", NAME);
     let ports = |side: &str| -> BTreeSet<String> {
         at(policy, &format!("spec.{side}"))
             .as_array()
@@ -200,15 +224,15 @@ async fn services_budget_and_policy_are_about_these_pods_and_their_ports() {
     assert_eq!(ports("egress"), out.map(str::to_owned).into());
     assert_eq!(texts_at(policy, "spec.policyTypes"), ["Ingress", "Egress"]);
     // What agents are told to call is their service.
-    let base_url = text_at(object(&all, "ConfigMap", NAME), "data.OPENCLAW_CONTROLLER_BASE_URL");
-    let called = format!("http://openclaw-controller-agents.{NAME}.svc:{}", port(&all, "agents"));
+    let base_url = text_at(object(all, "ConfigMap", NAME), "data.OPENCLAW_CONTROLLER_BASE_URL");
+    let called = format!("http://openclaw-controller-agents.{NAME}.svc:{}", port(all, "agents"));
     assert_eq!(base_url, called);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_pods_have_no_rights_nothing_to_write_and_only_their_own_secrets() {
-    let all = objects("base").await;
-    let pod = pod(&all);
+    let all = base().await;
+    let pod = pod(all);
     assert_eq!(at(pod, "automountServiceAccountToken"), false);
     assert_eq!(at(pod, "securityContext.runAsNonRoot"), true);
     assert_eq!(at(pod, "securityContext.seccompProfile.type"), "RuntimeDefault");
@@ -249,7 +273,7 @@ async fn the_pods_have_no_rights_nothing_to_write_and_only_their_own_secrets() {
         let made = format!("kubectl -n {NAME} create secret generic {secret} --from-literal={key}=");
         assert!(documented.contains(&made), "docs/deploy.md does not say: {made}");
         let told = at(pod, "initContainers.0.env.0.value").as_str().into_iter().chain(
-            at(container(&all), "env")
+            at(container(all), "env")
                 .as_array()
                 .unwrap()
                 .iter()
@@ -282,7 +306,9 @@ async fn the_overlay_in_the_documentation_builds_on_both_directories() {
         assert!(copied.await.unwrap().success());
         let chosen = overlay.replace("deploy/kubernetes/base ", &format!("deploy/kubernetes/{directory} "));
         std::fs::write(place.path().join("kustomization.yaml"), chosen).unwrap();
-        let all = built(place.path()).await;
+        let to_json = "import json, sys, yaml; print(json.dumps(list(yaml.safe_load_all(sys.stdin))))";
+        let json = printed("python", &["-c", to_json], &[], &kustomize(place.path()).await).await;
+        let all: Vec<Value> = serde_json::from_str(&json).unwrap();
         assert_eq!(
             text_at(object(&all, "ConfigMap", NAME), "data.OPENCLAW_CONTROLLER_BASE_URL"),
             "https://agents.example"
@@ -318,6 +344,6 @@ async fn the_prometheus_rule_holds_the_rules_of_the_prometheus_directory() {
     let directory = path("deploy/prometheus");
     let rules = printed("python", &["-c", gather, directory.to_str().unwrap()], &[], "").await;
     let rules: Value = serde_json::from_str(&rules).unwrap();
-    let all = objects("monitoring").await;
-    assert_eq!(at(object(&all, "PrometheusRule", NAME), "spec.groups"), &rules);
+    let all = monitored().await;
+    assert_eq!(at(object(all, "PrometheusRule", NAME), "spec.groups"), &rules);
 }

@@ -11,11 +11,13 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::support::PATIENCE;
 use crate::support::process::command;
 
 /// The binary that cargo built for the tests.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_openclaw-controller");
+
+/// How long a tool may take that takes seconds on an idle machine: they are large programs, and others run at the same time.
+const TOOL_PATIENCE: Duration = Duration::from_mins(10);
 
 /// A file of the repository.
 pub(crate) fn path(relative: &str) -> PathBuf {
@@ -47,7 +49,7 @@ pub(crate) async fn tool(name: &str, arguments: &[&str], environment: &[(&str, &
         };
         tokio::join!(write, child.wait_with_output()).1.unwrap()
     };
-    timeout(PATIENCE, exchange).await.expect("the tool ends")
+    timeout(TOOL_PATIENCE, exchange).await.expect("the tool ends")
 }
 
 /// What a tool prints; that it fails is a failure.
