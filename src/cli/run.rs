@@ -31,6 +31,13 @@ const DATABASE: &str = "database";
 const LISTENER: &str = "listener";
 const LEADER: &str = "leader";
 
+/// The longest that an orderly stop takes. Whoever supervises the process waits longer than this before killing it: systemd's
+/// `TimeoutStopSec`, Kubernetes' `terminationGracePeriodSeconds`.
+pub fn stops_within() -> Duration {
+    let closing_connections = PgOptions::default().connect_timeout;
+    OwnershipConfig::new(SCOPE, "").stops_within() + serve::DRAIN + closing_connections
+}
+
 /// Runs until a signal asks it to stop; a second signal ends the process at once.
 pub(super) async fn command(args: RunArgs) -> anyhow::Result<()> {
     let url = config::database_url()?;

@@ -35,7 +35,7 @@ pub enum DeviceIdentityError {
         /// What the system said.
         source: io::Error,
     },
-    /// Others can read the file.
+    /// Others can read the file; its group may if it is root's.
     #[error(
         "the device identity {path} has mode {mode:04o}, so others can read the key: run `chmod 600 {path}`, or delete it and pair anew if it may have been read"
     )]
@@ -86,8 +86,9 @@ impl DeviceIdentity {
             path: path.to_owned(),
             source,
         };
-        let mode = fs::metadata(path).map_err(failed)?.mode() & 0o7777;
-        if mode & 0o077 != 0 {
+        let about = fs::metadata(path).map_err(failed)?;
+        let mode = about.mode() & 0o7777;
+        if others_can_use(about.uid(), mode) {
             return Err(DeviceIdentityError::Permissions {
                 path: path.to_owned(),
                 mode,
@@ -183,6 +184,14 @@ impl DeviceIdentity {
     }
 }
 
+/// Whether others than its owner, or than those whom root has given it to, can do anything with a file.
+///
+/// A group may read what is root's: that is how Kubernetes and systemd hand a secret to a process without rights.
+fn others_can_use(owner: u32, mode: u32) -> bool {
+    let group_may = if owner == 0 { 0o040 } else { 0 };
+    mode & 0o077 & !group_may != 0
+}
+
 impl fmt::Debug for DeviceIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DeviceIdentity")
@@ -244,9 +253,25 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("device.key");
         DeviceIdentity::load_or_create(&path).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         let error = DeviceIdentity::load_or_create(&path).unwrap_err().to_string();
-        assert!(error.contains("0640") && error.contains("chmod 600"), "{error}");
+        assert!(error.contains("0644") && error.contains("chmod 600"), "{error}");
+    }
+
+    #[test]
+    fn a_group_may_read_a_key_of_roots_and_nothing_more() {
+        for (owner, mode, refused) in [
+            (0, 0o600, false),
+            (0, 0o440, false),
+            (0, 0o640, false),
+            (0, 0o660, true),
+            (0, 0o644, true),
+            (1000, 0o600, false),
+            (1000, 0o640, true),
+            (1000, 0o601, true),
+        ] {
+            assert_eq!(others_can_use(owner, mode), refused, "{owner} {mode:o}");
+        }
     }
 
     #[test]

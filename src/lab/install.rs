@@ -62,6 +62,15 @@ pub async fn protocol_schema() -> Result<PathBuf> {
     script("install-contract.sh", &[CONTRACT]).await
 }
 
+/// The directory with what the files in `deploy/` are checked with: `kubectl`, `docker-compose`, `hadolint`, and a `python` with the
+/// schemas of Kubernetes.
+///
+/// # Errors
+/// When they can be neither found nor installed.
+pub async fn deploy_tools() -> Result<PathBuf> {
+    script("install-deploy-tools.sh", &[]).await
+}
+
 /// Runs an installation script; it prints the path it provides as its last line, and what it is doing on standard error.
 async fn script(name: &str, arguments: &[&str]) -> Result<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/dev").join(name);

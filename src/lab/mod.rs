@@ -19,7 +19,7 @@ mod readiness;
 mod shared;
 
 pub use gateway::{Options, RealGateway};
-pub use install::{CONTRACT, VERSIONS, cache_dir, protocol_schema};
+pub use install::{CONTRACT, VERSIONS, cache_dir, deploy_tools, protocol_schema};
 pub use network::{Network, in_own_network};
 pub use port::free as free_port;
 pub use postgres::{Postgres, PostgresOptions};

@@ -33,7 +33,7 @@ pub use self::health::{Check, Health};
 const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long open requests may go on when the server is stopped.
-const DRAIN: Duration = Duration::from_secs(2);
+pub const DRAIN: Duration = Duration::from_secs(2);
 
 /// The largest request body, in bytes. No page wants one; a check-in has a limit of its own.
 const BODY_LIMIT: usize = 1_024;

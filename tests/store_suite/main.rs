@@ -19,4 +19,6 @@ mod notifications;
 mod odd_rows;
 mod postgres;
 mod proxy;
+#[path = "../support/roles.rs"]
+mod roles;
 mod world;

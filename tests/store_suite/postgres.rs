@@ -13,6 +13,7 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
 
+use super::roles::Roles;
 use super::world::World;
 
 pub(crate) struct Postgres {
@@ -34,6 +35,16 @@ impl Postgres {
     pub(crate) async fn empty() -> Self {
         let url = shared_postgres().await.fresh_database().await.unwrap();
         Self::at(url).await
+    }
+
+    /// A fresh database at the newest version, where the store has the rights of `deploy/postgres/role.sql` and no others.
+    pub(crate) async fn with_few_rights() -> Self {
+        let world = Self::empty().await;
+        let roles = Roles::make(&world.url).await;
+        Self {
+            store: connect(&roles.daemon_url).await,
+            ..world
+        }
     }
 
     /// The database with this URL.

@@ -51,6 +51,14 @@ impl OwnershipConfig {
         }
     }
 
+    /// How long [`Ownership::run`] may take to come to its end after it was told to stop: work that does not stop is dropped, and a
+    /// database that does not answer is not waited for.
+    pub fn stops_within(&self) -> Duration {
+        let asking_for_the_lease = self.ttl / 2;
+        let giving_it_back = self.renew_deadline();
+        asking_for_the_lease.max(self.handover + self.drop_before()) + giving_it_back
+    }
+
     /// Work that has not stopped this long before the lease expires is dropped: enough for dropping it.
     fn drop_before(&self) -> Duration {
         self.stop_before / 4

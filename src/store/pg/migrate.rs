@@ -175,7 +175,14 @@ async fn run(conn: &mut PgConnection) -> Result<(), sqlx::migrate::MigrateError>
         ..Migrator::DEFAULT
     };
     migrator.dangerous_set_table_name(TABLE);
-    migrator.create_schema(SCHEMA);
+    // Only where there is none: asking for it again takes a right that whoever was given the schema need not have.
+    let schema_there: bool = sqlx::query_scalar("SELECT to_regnamespace($1) IS NOT NULL")
+        .bind(SCHEMA)
+        .fetch_one(&mut *conn)
+        .await?;
+    if !schema_there {
+        migrator.create_schema(SCHEMA);
+    }
     migrator.run_direct(None, conn, false).await
 }
 

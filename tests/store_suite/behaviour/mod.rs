@@ -47,6 +47,10 @@ macro_rules! every_store {
             use super::*;
             $(#[tokio::test] async fn $name() { super::$name(&Postgres::new().await).await; })*
         }
+        mod in_postgres_with_few_rights {
+            use super::*;
+            $(#[tokio::test] async fn $name() { super::$name(&Postgres::with_few_rights().await).await; })*
+        }
     };
 }
 
