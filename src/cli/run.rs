@@ -51,6 +51,7 @@ pub async fn run(url: SecretString, args: RunArgs, stop: CancellationToken) -> a
     let metrics = Arc::new(FleetMetrics::register(&registry)?);
     let connector = Arc::new(WebSocketConnector::new(identity, RpcMetrics::register(&registry)?));
     let health = Health::expecting(&[DATABASE, LISTENER, LEADER]);
+    health.register(&registry)?;
     let listener = TcpListener::bind(args.desired.listen).await.with_context(|| {
         format!(
             "cannot listen on {}; choose another address with --listen",

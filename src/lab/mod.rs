@@ -1,4 +1,4 @@
-//! Private Postgres servers and real gateways for tests, benchmarks and the demo.
+//! Private Postgres and Prometheus servers and real gateways for tests, benchmarks and the demo.
 //!
 //! Everything the lab starts lives in one temporary directory of its own, listens on a random port of 127.0.0.1, and is
 //! watched by a guardian process that ends it and removes the directory when the value is dropped **or** when this process
@@ -14,6 +14,7 @@ mod install;
 mod port;
 mod postgres;
 mod processes;
+mod prometheus;
 mod readiness;
 mod shared;
 
@@ -21,6 +22,7 @@ pub use gateway::{Options, RealGateway};
 pub use install::{VERSIONS, cache_dir};
 pub use port::free as free_port;
 pub use postgres::{Postgres, PostgresOptions};
+pub use prometheus::Prometheus;
 pub use shared::shared_postgres;
 
 #[cfg(test)]
