@@ -22,7 +22,7 @@ pub use gateway::{Options, RealGateway};
 pub use install::{VERSIONS, cache_dir};
 pub use port::free as free_port;
 pub use postgres::{Postgres, PostgresOptions};
-pub use prometheus::Prometheus;
+pub use prometheus::{Prometheus, promtool};
 pub use shared::shared_postgres;
 
 #[cfg(test)]

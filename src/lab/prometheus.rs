@@ -33,6 +33,14 @@ pub struct Prometheus {
     port: u16,
 }
 
+/// The path of `promtool`, which checks rules and configurations.
+///
+/// # Errors
+/// When Prometheus can be neither found nor installed.
+pub async fn promtool() -> Result<PathBuf> {
+    Ok(install::prometheus_bin().await?.join("promtool"))
+}
+
 impl fmt::Debug for Prometheus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Prometheus")
@@ -67,11 +75,6 @@ impl Prometheus {
         let probe = || async { prometheus.ready().await };
         readiness::wait("Prometheus", &mut server, &prometheus.log_path(), START, probe).await?;
         Ok(prometheus)
-    }
-
-    /// The `promtool` that belongs to this server.
-    pub fn promtool_path(&self) -> PathBuf {
-        self.bin.join("promtool")
     }
 
     /// The directory that holds its configuration and data; removed on drop.
@@ -141,7 +144,10 @@ impl Prometheus {
         let log = File::options().create(true).append(true).open(self.log_path())?;
         let program = self.bin.join("prometheus");
         Command::new(&program)
-            .arg(format!("--config.file={}", self.directory.join(CONFIGURATION).display()))
+            .arg(format!(
+                "--config.file={}",
+                self.directory.join(CONFIGURATION).display()
+            ))
             .arg(format!("--storage.tsdb.path={}", self.directory.join("data").display()))
             .arg(format!("--web.listen-address=127.0.0.1:{}", self.port))
             // Nothing of what is installed for people's own servers.

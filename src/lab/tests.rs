@@ -127,12 +127,15 @@ async fn prometheus_answers_with_data_or_the_reason_and_vanishes() {
     assert_eq!(answer["result"][0]["value"][1], "42");
     let refused = prometheus.ask("query", &[("query", "sum(")]).await.unwrap_err();
     assert!(refused.to_string().contains("parse error"), "{refused:#}");
-    assert!(prometheus.promtool_path().exists());
+    assert!(super::promtool().await.unwrap().exists());
     drop(prometheus);
     assert_eq!(processes::tagged(&directory), []);
     assert!(!directory.exists());
     let refused = Prometheus::start(&configuration("nonsense: 1")).await.unwrap_err();
-    assert!(format!("{refused:#}").contains("field nonsense not found"), "{refused:#}");
+    assert!(
+        format!("{refused:#}").contains("field nonsense not found"),
+        "{refused:#}"
+    );
 }
 
 // One version stands for all: the others are started by the tests that need them.

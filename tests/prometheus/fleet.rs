@@ -66,11 +66,15 @@ impl Fleet {
     }
 
     pub(crate) async fn set_agent(&self, agent: AgentId, set: &str) {
-        self.database.execute(&format!("UPDATE agents SET {set} WHERE id = '{agent}'")).await;
+        self.database
+            .execute(&format!("UPDATE agents SET {set} WHERE id = '{agent}'"))
+            .await;
     }
 
     pub(crate) async fn set_gateway(&self, gateway: GatewayId, set: &str) {
-        self.database.execute(&format!("UPDATE gateways SET {set} WHERE id = '{gateway}'")).await;
+        self.database
+            .execute(&format!("UPDATE gateways SET {set} WHERE id = '{gateway}'"))
+            .await;
     }
 
     pub(crate) async fn rotate(&self, agent: AgentId) {

@@ -53,7 +53,7 @@ pub(crate) struct Told {
     /// The fleet that it was about; none where it is about there being none.
     pub(crate) fleet: Option<&'static str>,
     /// The value of its expression when it fired.
-    pub(crate) value: String,
+    pub(crate) value: f64,
     fired_after: Duration,
     /// When it was seen not to fire any more.
     resolved_after: Option<Duration>,
@@ -65,7 +65,7 @@ impl Told {
             .resolved_after
             .map_or_else(|| "never".to_owned(), |after| format!("{:.0} s", after.as_secs_f64()));
         format!(
-            "{:<40} {:<12} value {:<20} fired after {:>3.0} s, resolved after {resolved}",
+            "{:<40} {:<12} value {:>8.2}  fired after {:>3.0} s, resolved after {resolved}",
             self.alert,
             self.fleet.unwrap_or("-"),
             self.value,
@@ -115,7 +115,7 @@ impl Stage {
             // JSON is YAML.
             self.prometheus.write("targets.yaml", &json!(list).to_string()).unwrap();
         }
-        self.await_value(&format!("up{{namespace=\"{fleet}\",pod=\"{pod}\"}} == 1")).await;
+        self.await_value(&format!("up{{instance=\"{address}\"}} == 1")).await;
     }
 
     /// The fleets that are watched.
@@ -139,9 +139,20 @@ impl Stage {
             .collect()
     }
 
+    /// The largest number that an expression has now; none is not finite.
+    pub(crate) async fn value(&self, expression: &str) -> f64 {
+        let samples = self.query(expression).await;
+        let finite = samples
+            .into_iter()
+            .map(|(_, value)| value)
+            .filter(|value| value.is_finite());
+        finite.reduce(f64::max).unwrap_or(f64::NAN)
+    }
+
     /// Waits until an expression has a sample.
     pub(crate) async fn await_value(&self, expression: &str) {
-        self.until(expression, async || !self.query(expression).await.is_empty()).await;
+        self.until(expression, async || !self.query(expression).await.is_empty())
+            .await;
     }
 
     async fn until(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
@@ -195,7 +206,10 @@ impl Stage {
         let mut found = None;
         self.until(&format!("{alert} fires for {fleet:?}"), async || {
             cause().await;
-            found = self.alert(alert, fleet).await.filter(|found| found["state"] == "firing");
+            found = self
+                .alert(alert, fleet)
+                .await
+                .filter(|found| found["state"] == "firing");
             found.is_some()
         })
         .await;
@@ -212,10 +226,16 @@ impl Stage {
         );
         for annotation in ["summary", "description", "runbook_url"] {
             let text = found["annotations"][annotation].as_str().unwrap_or_default();
-            assert!(!text.is_empty() && !text.contains("no value"), "{alert}: {annotation} {text:?}");
+            assert!(
+                !text.is_empty() && !text.contains("no value"),
+                "{alert}: {annotation} {text:?}"
+            );
         }
-        let value = found["value"].as_str().unwrap_or_default().to_owned();
-        println!("{:>4.0} s {alert} fires for {fleet:?}", self.begun.elapsed().as_secs_f64());
+        let value = found["value"].as_str().unwrap().parse().unwrap();
+        println!(
+            "{:>4.0} s {alert} fires for {fleet:?}",
+            self.begun.elapsed().as_secs_f64()
+        );
         self.told.lock().unwrap().push(Told {
             alert: alert.to_owned(),
             fleet,
@@ -233,9 +253,15 @@ impl Stage {
             self.alert(alert, fleet).await.is_none()
         })
         .await;
-        println!("{:>4.0} s {alert} has resolved for {fleet:?}", self.begun.elapsed().as_secs_f64());
+        println!(
+            "{:>4.0} s {alert} has resolved for {fleet:?}",
+            self.begun.elapsed().as_secs_f64()
+        );
         let mut told = self.told.lock().unwrap();
-        let entry = told.iter_mut().find(|told| told.alert == alert && told.fleet == fleet).unwrap();
+        let entry = told
+            .iter_mut()
+            .find(|told| told.alert == alert && told.fleet == fleet)
+            .unwrap();
         entry.resolved_after = Some(begun.elapsed());
     }
 

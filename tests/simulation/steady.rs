@@ -212,11 +212,9 @@ fn an_agent_that_waits_is_as_old_under_the_next_tenure_and_its_wait_ends_when_it
         let board = world.add_board(Some(gateway));
         let agent = world.add_agent(gateway, Some(board), false);
         world.add_agent(gateway, Some(board), false);
-        let soul = |text: Option<&str>| {
-            let text = text.map(str::to_owned);
-            world.store.edit_agent(agent, |row| row.soul_template = text);
-        };
-        soul(Some("{{ nobody }}"));
+        world
+            .store
+            .edit_agent(agent, |row| row.soul_template = Some("{{ nobody }}".into()));
         let age = |replica: &Replica| replica.metric("openclaw_controller_oldest_unconverged_age_seconds");
         let first = world.start(1);
         sleep(Duration::from_mins(20)).await;
@@ -225,7 +223,7 @@ fn an_agent_that_waits_is_as_old_under_the_next_tenure_and_its_wait_ends_when_it
         let second = world.start(2);
         sleep(Duration::from_mins(1)).await;
         assert!((1250.0..1270.0).contains(&age(&second)), "{}", age(&second));
-        soul(None);
+        world.store.edit_agent(agent, |row| row.soul_template = None);
         sleep(Duration::from_mins(1)).await;
         assert!(age(&second) < 0.001, "{}", age(&second));
         second.stop().await;
