@@ -14,9 +14,10 @@ help: ## Show this list
 	@echo
 	@echo "  GATEWAY=2026.9.6                  for 'make demo': a real OpenClaw of this version, from npm (about 650 MB);"
 	@echo "                                    for 'make bench': measure this version (default: 2026.9.6)"
-	@echo "  OPENCLAW_CONTROLLER_CACHE=DIR     where Postgres, Node and gateways are kept (default: /var/cache/openclaw-controller"
+	@echo "  OPENCLAW_CONTROLLER_CACHE=DIR     where Postgres, Prometheus, Node and gateways are kept (default: /var/cache/openclaw-controller"
 	@echo "                                    for root, else ~/.cache/openclaw-controller)"
 	@echo "  OPENCLAW_CONTROLLER_PG=cache      use an unpacked Postgres even if the system has one"
+	@echo "  OPENCLAW_CONTROLLER_PROMETHEUS=cache  the same for Prometheus"
 
 .PHONY: build
 build: ## Build the release binary (without the simulated gateway and the demo)

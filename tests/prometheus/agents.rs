@@ -4,7 +4,7 @@ use openclaw_controller::model::{ConditionStatus, ConditionType};
 use openclaw_controller::token;
 use secrecy::ExposeSecret;
 
-use crate::fleet::{Fleet, check_in, refusal};
+use crate::fleet::{Fleet, check_in, checked_in, refusal};
 use crate::stage::Stage;
 use crate::support::{Controller, Options};
 
@@ -77,7 +77,8 @@ pub(crate) async fn agents_do_not_check_in(stage: &Stage) {
             .fires_while("OpenClawCheckInsRejected", FLEET, async || {
                 for _ in 0..12 {
                     let status = check_in(controller.address, token::mint().expose_secret()).await;
-                    assert!(matches!(status, Some(401 | 429)), "{status:?}");
+                    // Or 503, where the database is too busy.
+                    assert!(matches!(status, Some(401 | 429 | 503)), "{status:?}");
                 }
             })
             .await;
@@ -86,7 +87,7 @@ pub(crate) async fn agents_do_not_check_in(stage: &Stage) {
     let silence = async {
         stage.fires("OpenClawCheckInsMissed", FLEET).await;
         let secret = fleet.secret(agent).unwrap();
-        assert_eq!(check_in(controller.address, &secret).await, Some(200));
+        checked_in(controller.address, &secret).await;
         stage.resolves("OpenClawCheckInsMissed", FLEET).await;
     };
     tokio::join!(strangers, silence);

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
-use crate::support::Database;
+use crate::support::{Database, PATIENCE, eventually};
 
 pub(crate) const TOKEN: &str = "gateway-token";
 
@@ -126,4 +126,14 @@ pub(crate) async fn check_in(address: SocketAddr, secret: &str) -> Option<u16> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.ok()?;
     answer.split(' ').nth(1)?.parse().ok()
+}
+
+/// Checks in, again if the database is too busy for it.
+pub(crate) async fn checked_in(address: SocketAddr, secret: &str) {
+    eventually("a check-in is taken", PATIENCE, async || {
+        let status = check_in(address, secret).await;
+        assert_ne!(status, Some(401), "the agent's token is refused");
+        (status == Some(200)).then_some(())
+    })
+    .await;
 }
