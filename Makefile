@@ -20,9 +20,10 @@ help: ## Show this list
 	@echo "                                    for 'make bench': measure this version (default: 2026.9.6)"
 	@echo "  FUZZ_SECONDS=600                  for 'make fuzz': how long each of its three targets runs (default: 60)"
 	@echo "  VERSIONS=\"2026.8.1 2026.9.3\"      for 'make test-gateways': these instead, any that npm has"
-	@echo "  OPENCLAW_CONTROLLER_CACHE=DIR     where Postgres, Node and gateways are kept (default: /var/cache/openclaw-controller"
+	@echo "  OPENCLAW_CONTROLLER_CACHE=DIR     where Postgres, Prometheus, Node and gateways are kept (default: /var/cache/openclaw-controller"
 	@echo "                                    for root, else ~/.cache/openclaw-controller)"
 	@echo "  OPENCLAW_CONTROLLER_PG=cache      use an unpacked Postgres even if the system has one"
+	@echo "  OPENCLAW_CONTROLLER_PROMETHEUS=cache  the same for Prometheus"
 
 .PHONY: build
 build: ## Build the release binary (without the simulated gateway and the demo)

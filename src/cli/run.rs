@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::config::{self, DesiredArgs, RunArgs, TokenHash};
-use crate::gateway::{RpcMetrics, WebSocketConnector};
+use crate::gateway::{Connector, RpcMetrics, WebSocketConnector};
 use crate::model::EnsureLeads;
 use crate::reconcile::{AGENT_CONTROLLER, Fleet, GATEWAY_CONTROLLER, Settings, Workers};
 use crate::render::TemplateSet;
@@ -49,13 +49,27 @@ pub(super) async fn command(args: RunArgs) -> anyhow::Result<()> {
 /// # Errors
 /// The configuration or the database's schema is not usable. A database that cannot be reached is waited for.
 pub async fn run(url: SecretString, args: RunArgs, stop: CancellationToken) -> anyhow::Result<()> {
+    run_with(|connector| connector, url, args, stop).await
+}
+
+/// The same with another way to gateways, made of the usual one: for tests of what may be wrong on it.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with<C: Connector>(
+    way: impl FnOnce(WebSocketConnector) -> C,
+    url: SecretString,
+    args: RunArgs,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let templates = Arc::new(templates(&args.desired)?);
     let store = Arc::new(PgStore::connect_lazy(&url, PgOptions::default())?);
     let registry = Registry::new();
     let runtime_metrics = RuntimeMetrics::register(&registry, &[GATEWAY_CONTROLLER, AGENT_CONTROLLER], ELECTOR)?;
     let metrics = Arc::new(FleetMetrics::register(&registry)?);
-    let connector = Arc::new(connector(&args.desired, RpcMetrics::register(&registry)?)?);
+    let connector = Arc::new(way(connector(&args.desired, RpcMetrics::register(&registry)?)?));
     let health = Health::expecting(&[DATABASE, LISTENER, LEADER]);
+    health.register(&registry)?;
     let listener = TcpListener::bind(args.desired.listen).await.with_context(|| {
         format!(
             "cannot listen on {}; choose another address with --listen",
@@ -161,8 +175,8 @@ async fn prepare(
 }
 
 /// Contends for the lease, and reconciles while it is held.
-async fn reconcile(
-    fleet: Arc<Fleet<PgStore, WebSocketConnector>>,
+async fn reconcile<C: Connector>(
+    fleet: Arc<Fleet<PgStore, C>>,
     metrics: &RuntimeMetrics,
     health: &Health,
     stop: CancellationToken,

@@ -47,6 +47,11 @@ pub(super) async fn postgres_bin() -> Result<PathBuf> {
     script("install-postgres.sh", &[]).await
 }
 
+/// The directory with `prometheus` and `promtool`.
+pub(super) async fn prometheus_bin() -> Result<PathBuf> {
+    script("install-prometheus.sh", &[]).await
+}
+
 /// A Node that current gateways run on.
 pub(super) async fn node() -> Result<PathBuf> {
     script("install-node.sh", &[]).await

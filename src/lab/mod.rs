@@ -1,4 +1,4 @@
-//! Private Postgres servers and real gateways for tests, benchmarks and the demo, and the contract of the protocol.
+//! Private Postgres and Prometheus servers and real gateways for tests, benchmarks and the demo, and the contract of the protocol.
 //!
 //! Everything the lab starts lives in one temporary directory of its own, listens on a random port of 127.0.0.1, and is
 //! watched by a guardian process that ends it and removes the directory when the value is dropped **or** when this process
@@ -15,6 +15,7 @@ mod network;
 mod port;
 mod postgres;
 mod processes;
+mod prometheus;
 mod readiness;
 mod shared;
 
@@ -23,6 +24,7 @@ pub use install::{CONTRACT, VERSIONS, cache_dir, deploy_tools, protocol_schema};
 pub use network::{Network, in_own_network};
 pub use port::free as free_port;
 pub use postgres::{Postgres, PostgresOptions};
+pub use prometheus::{Prometheus, promtool};
 pub use shared::shared_postgres;
 
 #[cfg(test)]

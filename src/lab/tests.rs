@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::{ConnectOptions, Connection, Row};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use super::{Options, Postgres, RealGateway, VERSIONS, processes, shared_postgres};
+use super::{Options, Postgres, Prometheus, RealGateway, VERSIONS, processes, shared_postgres};
 
 async fn one(url: &str) -> sqlx::Result<i32> {
     let options: sqlx::postgres::PgConnectOptions = url.parse()?;
@@ -116,6 +116,26 @@ async fn debug_output_shows_no_secret() {
         ..Options::default()
     };
     assert!(!format!("{options:?}").contains("s3cret"));
+}
+
+#[tokio::test]
+async fn prometheus_answers_with_data_or_the_reason_and_vanishes() {
+    let configuration = |text: &str| [("prometheus.yaml", text.to_owned())];
+    let prometheus = Prometheus::start(&configuration("global: {}")).await.unwrap();
+    let directory = prometheus.directory().to_owned();
+    let answer = prometheus.ask("query", &[("query", "vector(6) * 7")]).await.unwrap();
+    assert_eq!(answer["result"][0]["value"][1], "42");
+    let refused = prometheus.ask("query", &[("query", "sum(")]).await.unwrap_err();
+    assert!(refused.to_string().contains("parse error"), "{refused:#}");
+    assert!(super::promtool().await.unwrap().exists());
+    drop(prometheus);
+    assert_eq!(processes::tagged(&directory), []);
+    assert!(!directory.exists());
+    let refused = Prometheus::start(&configuration("nonsense: 1")).await.unwrap_err();
+    assert!(
+        format!("{refused:#}").contains("field nonsense not found"),
+        "{refused:#}"
+    );
 }
 
 // One version stands for all: the others are started by the tests that need them.

@@ -19,7 +19,9 @@ use super::sync::Reload;
 use super::wake::awaits_check_in;
 use super::world::World;
 use crate::gateway::Connector;
-use crate::model::{Event, EventKind, GatewayId, GatewaySnapshot, ObjectRef};
+use crate::model::{
+    ConditionStatus, ConditionType, Conditions, Event, EventKind, GatewayId, GatewaySnapshot, ObjectRef,
+};
 use crate::runtime::{BackoffPolicy, Discovery, Priority};
 use crate::store::{Hint, HintSource, Store, StoreError};
 
@@ -262,15 +264,35 @@ impl<S: Store, C: Connector> World<S, C> {
                         self.agent_queue.add(id, Priority::Change);
                     }
                 }
-                _ => {
+                seen => {
                     self.metrics.discovered(source);
-                    if agent.record.spec_digest.as_ref() != Some(&agent.digest) {
-                        self.metrics.convergence.started(ObjectRef::Agent(id), Duration::ZERO);
+                    let changed = agent.record.spec_digest.as_ref() != Some(&agent.digest);
+                    // What did not match when an earlier tenure ended has been waiting since then.
+                    let waited = match seen {
+                        None => self.waited(&agent.record.conditions),
+                        Some(_) => None,
+                    };
+                    if changed || waited.is_some() {
+                        let ago = waited.unwrap_or_default();
+                        self.metrics.convergence.started(ObjectRef::Agent(id), ago);
                     }
                     self.agent_queue.add_fresh(id);
                 }
             }
         }
+    }
+
+    /// For how long an agent has not matched, by its conditions; `None` if it matches. Whether it checked in is its own affair.
+    fn waited(&self, conditions: &Conditions) -> Option<Duration> {
+        use ConditionType::{FilesSynced, Registered, TokenValid};
+        let since = [Registered, FilesSynced, TokenValid]
+            .into_iter()
+            .filter_map(|kind| conditions.get(kind))
+            .filter(|condition| condition.status != ConditionStatus::True)
+            .map(|condition| condition.last_transition_time)
+            .min()?;
+        // A clock that was put back tells nothing.
+        Some((self.now() - since).to_std().unwrap_or_default())
     }
 
     /// Whether columns that are no part of the spec, and that other programs write, changed between two loads to something

@@ -70,6 +70,13 @@ impl Health {
         checks.values().all(|check| matches!(check, Check::Ok { .. }))
     }
 
+    /// Each check, and whether it passes.
+    pub(super) fn passing(&self) -> Vec<(&'static str, bool)> {
+        let checks = self.checks.read().unwrap_or_else(PoisonError::into_inner);
+        let passes = |check: &Check| matches!(check, Check::Ok { .. });
+        checks.iter().map(|(name, check)| (*name, passes(check))).collect()
+    }
+
     /// Whether no check has failed, and all of them as text, in the form that Kubernetes' own probes have.
     pub fn report(&self) -> (bool, String) {
         let checks = self.checks.read().unwrap_or_else(PoisonError::into_inner);

@@ -7,6 +7,7 @@ mod agents;
 mod connection;
 mod health;
 mod limits;
+mod ready;
 #[cfg(test)]
 mod tests;
 

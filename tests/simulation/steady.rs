@@ -205,3 +205,29 @@ async fn converge_after(world: &World, name: &str) {
     assert_eq!(world.store.write_log()[before], name);
     converge(world, BOUND).await;
 }
+
+#[test]
+fn an_agent_that_waits_is_as_old_under_the_next_tenure_and_its_wait_ends_when_it_matches() {
+    simulate(async {
+        let mut world = World::new(TemplateSet::builtin());
+        let gateway = world.add_gateway(SimDialect::V2026_9_6);
+        let board = world.add_board(Some(gateway));
+        let agent = world.add_agent(gateway, Some(board), false);
+        world.add_agent(gateway, Some(board), false);
+        world
+            .store
+            .edit_agent(agent, |row| row.soul_template = Some("{{ nobody }}".into()));
+        let age = |replica: &Replica| replica.metric("openclaw_controller_oldest_unconverged_age_seconds");
+        let first = world.start(1);
+        sleep(Duration::from_mins(20)).await;
+        assert!((1195.0..1201.0).contains(&age(&first)), "{}", age(&first));
+        first.stop().await;
+        let second = world.start(2);
+        sleep(Duration::from_mins(1)).await;
+        assert!((1250.0..1270.0).contains(&age(&second)), "{}", age(&second));
+        world.store.edit_agent(agent, |row| row.soul_template = None);
+        sleep(Duration::from_mins(1)).await;
+        assert!(age(&second) < 0.001, "{}", age(&second));
+        second.stop().await;
+    });
+}

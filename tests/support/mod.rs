@@ -18,6 +18,7 @@ use openclaw_controller::cli::run;
 use openclaw_controller::config::{
     ConnectionArgs, DesiredArgs, ExistenceArgs, GatewayArgs, LeadBoards, RunArgs, Span, TokenArgs, TokenHash,
 };
+use openclaw_controller::gateway::{Connector, WebSocketConnector};
 use openclaw_controller::lab;
 use openclaw_controller::model::{AgentId, BoardId, Condition, ConditionStatus, ConditionType, Conditions, GatewayId};
 use openclaw_controller::store::{PgOptions, PgStore};
@@ -348,6 +349,15 @@ pub struct Controller {
 impl Controller {
     /// Starts a controller on a database.
     pub async fn start(database_url: &str, options: Options) -> Self {
+        Self::start_with(|connector| connector, database_url, options).await
+    }
+
+    /// The same with another way to gateways.
+    pub async fn start_with<C: Connector>(
+        way: impl FnOnce(WebSocketConnector) -> C + Send + 'static,
+        database_url: &str,
+        options: Options,
+    ) -> Self {
         let state = TempDir::new().unwrap();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, lab::free_port().unwrap()));
         let args = RunArgs {
@@ -373,7 +383,7 @@ impl Controller {
             gateway_workers: 8,
         };
         let stop = CancellationToken::new();
-        let task = tokio::spawn(run::run(database_url.into(), args, stop.clone()));
+        let task = tokio::spawn(run::run_with(way, database_url.into(), args, stop.clone()));
         Self {
             address,
             stop,

@@ -42,7 +42,7 @@ impl Convergence {
         let oldest = OldestCollector {
             gauge: Gauge::with_opts(ours(
                 "oldest_unconverged_age_seconds",
-                "For how long the object that has not matched for longest has not matched; 0 if all match",
+                "For how long the object that has not matched for longest has not matched, also before this process; 0 if all match",
             ))?,
             since: Arc::default(),
         };
