@@ -34,12 +34,14 @@ demo: ## Postgres, a gateway, two boards, six agents: watch them converge; Ctrl-
 	$(CARGO) run --locked --features sim -- demo $(if $(GATEWAY),--gateway $(GATEWAY))
 
 .PHONY: lint
-lint: ## Formatting, clippy, documentation, licences: without running anything
+lint: ## Formatting, clippy, documentation, licences, of the fuzz targets too: without running anything
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked -- -D warnings
 	$(CARGO) clippy --locked --all-targets --features sim -- -D warnings
 	$(CARGO) clippy --locked --features sim --test gateways -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --features sim
+	@# A package of its own, which nothing else compiles; the dependencies that both have are compiled once.
+	cd fuzz && $(CARGO) fmt --check && $(CARGO) check --locked --target-dir ../target
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --locked check; else echo "cargo-deny is not installed: licences and advisories are not checked"; fi
 
 .PHONY: test

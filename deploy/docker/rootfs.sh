@@ -39,8 +39,8 @@ printf 'openclaw-controller:x:%s:\n' $id >"$root/etc/group"
 printf 'hosts: files dns\n' >"$root/etc/nsswitch.conf"
 chmod 0644 "$root/etc/passwd" "$root/etc/group" "$root/etc/nsswitch.conf"
 
-# Where the key is kept by which gateways know this controller: the only place that it ever writes to, and only if it is told of no
-# other key.
+# Where the key is kept by which gateways know this controller, and the tokens that they issue to it: the only place that it ever
+# writes to.
 mkdir -p "$root/var/lib/openclaw-controller"
 chmod 0700 "$root/var/lib/openclaw-controller"
 [ "$(id -u)" != 0 ] || chown $id:$id "$root/var/lib/openclaw-controller"

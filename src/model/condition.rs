@@ -5,6 +5,12 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+/// The reason of what is left undone because somebody else undoes it again and again.
+pub const FIGHTING_WRITER: &str = "FightingWriter";
+
+/// The reason of what waits because it would restart a gateway more often than it may be.
+pub const RESTART_BUDGET_EXHAUSTED: &str = "RestartBudgetExhausted";
+
 /// What a condition speaks of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum ConditionType {

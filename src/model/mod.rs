@@ -18,7 +18,7 @@ mod unmanaged;
 mod version;
 mod wake;
 
-pub use condition::{Condition, ConditionStatus, ConditionType, Conditions};
+pub use condition::{Condition, ConditionStatus, ConditionType, Conditions, FIGHTING_WRITER, RESTART_BUDGET_EXHAUSTED};
 pub use desired::{AgentRequests, AgentRow, Board, GatewayRow, GatewaySnapshot, JsonColumn, User};
 pub use dialect::{Dialect, Effect, RosterShape, Visibility};
 pub use file::{FileName, TOKEN_SENTINEL, break_sentinel};

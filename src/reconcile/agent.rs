@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::{ExposeSecret, SecretString};
-
 use super::failure::AgentFailure;
-use super::fights::{FIGHTING_WRITER, Fights};
+use super::fights::Fights;
 use super::gateway::session_lost;
 use super::goal;
 use super::memory::AgentMemory;
@@ -19,7 +17,7 @@ use super::sync::{Look, Order};
 use super::tokens::{Minting, Repair, TokenUse};
 use super::world::World;
 use crate::gateway::{Connector, ErrorClass};
-use crate::model::{AgentId, AgentPlan, ConditionStatus, ConditionType, FileName, ObjectRef};
+use crate::model::{AgentId, AgentPlan, ConditionStatus, ConditionType, FIGHTING_WRITER, FileName, ObjectRef};
 use crate::plan::{AgentGoal, FilePolicy, plan_agent};
 use crate::render::Rendered;
 use crate::runtime::{Action, Context, DriftKind, Priority, ReconcileError, Reconciler};

@@ -19,9 +19,6 @@ use crate::model::{
 use crate::plan::{Differing, judge};
 use crate::store::{Store, StoreError};
 
-/// The reason for conditions.
-pub(super) const FIGHTING_WRITER: &str = "FightingWriter";
-
 /// A field of an object of a gateway.
 pub(super) type FieldKey = (GatewayId, ObjectRef, String);
 

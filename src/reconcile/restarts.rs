@@ -31,9 +31,6 @@ pub(super) const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// For how long a gateway that restarts may be away before that is a failure.
 const RESTART_PATIENCE: Duration = Duration::from_mins(1);
 
-/// The reason for conditions.
-pub(super) const BUDGET_EXHAUSTED: &str = "RestartBudgetExhausted";
-
 /// A write of ours of which it is not known yet whether it restarts the gateway.
 pub(super) struct Written {
     client: Client,

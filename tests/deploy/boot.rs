@@ -13,8 +13,9 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::roles::Roles;
+use crate::support::contract::Watch;
 use crate::support::{Database, PATIENCE, eventually, page};
-use crate::tools::{BINARY, path, text, texts};
+use crate::tools::{BINARY, approve, path, text, texts};
 
 /// A systemd with the units of `deploy/systemd`.
 struct Systemd {
@@ -118,19 +119,23 @@ async fn the_units_migrate_converge_restart_and_stop_under_a_real_systemd() {
         .replace("127.0.0.1:8080", &address)
         .replace("0.0.0.0:8081", &format!("127.0.0.1:{}", lab::free_port().unwrap()));
     put("environment", &settings, 0o644);
+    put("gateway-tokens", "OPENCLAW_GATEWAY_TOKEN_MAIN=the-gateways-token\n", 0o600);
 
     let systemd = Systemd::boot(&etc).await;
     systemd.succeeds(&["start", "openclaw-controller-migrate"]).await;
     roles.grant(&[]).await;
     let sim = SimGateway::new(SimDialect::V2026_9_6, "the-gateways-token");
+    let _watch = Watch::simulated(&sim);
+    sim.pair_devices();
     let server = sim.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let organization = database.organization().await;
     let gateway = database
-        .gateway(organization, &server.url(), "the-gateways-token", "/ws")
+        .gateway(organization, &server.url(), "env:OPENCLAW_GATEWAY_TOKEN_MAIN", "/ws")
         .await;
     let board = database.board(organization, Some(gateway), "Board").await;
     let agent = database.agent(gateway, Some(board), "Wren", false).await;
     systemd.succeeds(&["start", "openclaw-controller"]).await;
+    approve(&sim).await;
     database.agent_ready(agent).await;
     let address = address.parse().unwrap();
     assert_eq!(page(address, "/readyz").await.0, 200);
@@ -141,13 +146,15 @@ async fn the_units_migrate_converge_restart_and_stop_under_a_real_systemd() {
         assert!(status.contains(line), "{line}: {status}");
     }
     assert!(!status.contains("Uid:\t0"), "{status}");
-    let key = || {
+    let kept = |name: &str| {
         fs::read_to_string(format!(
-            "/proc/{}/root/var/lib/private/openclaw-controller/device.json",
+            "/proc/{}/root/var/lib/private/openclaw-controller/{name}",
             systemd.pid
         ))
     };
-    let first = key().unwrap();
+    let first = kept("device.json").unwrap();
+    let issued = sim.device_tokens();
+    assert!(kept("device.json.tokens").unwrap().contains(&issued[0]));
 
     // It dies: systemd brings it back, with the same key.
     kill_process(Pid::from_raw(process).unwrap(), Signal::KILL).unwrap();
@@ -155,7 +162,10 @@ async fn the_units_migrate_converge_restart_and_stop_under_a_real_systemd() {
         (systemd.property("NRestarts").await == "1" && page(address, "/readyz").await.0 == 200).then_some(())
     })
     .await;
-    assert_eq!(key().unwrap(), first);
+    assert_eq!(kept("device.json").unwrap(), first);
+    // What the gateway issued is what it is shown now: nobody has to approve anything again.
+    assert_eq!(sim.device_tokens(), issued);
+    assert_eq!(sim.pairing_requests(), [] as [&str; 0]);
 
     systemd.succeeds(&["stop", "openclaw-controller"]).await;
     assert_eq!(systemd.property("Result").await, "success");

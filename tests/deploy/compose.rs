@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use openclaw_controller::lab::{Postgres, free_port};
 use serde_json::Value;
+use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -82,6 +83,31 @@ async fn the_controller_is_confined_and_gets_the_time_that_it_needs() {
     assert_eq!(open.len(), 1);
     let listens = format!("--agent-listen=0.0.0.0:{}", open[0]["target"]);
     assert!(texts_at(controller, "command").contains(&listens), "{listens}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gateways_tokens_come_from_a_file_that_need_not_be_there_and_the_controller_alone_sees_them() {
+    let place = TempDir::new().unwrap();
+    let file = place.path().join("compose.yaml");
+    std::fs::copy(path("deploy/compose.yaml"), &file).unwrap();
+    let shown = async || {
+        let file = file.to_str().unwrap();
+        let arguments = ["--env-file", "/dev/null", "-f", file, "config", "--format", "json"];
+        let config: Value = serde_json::from_str(&printed("docker-compose", &arguments, &SETTINGS, "").await).unwrap();
+        let services = at(&config, "services").as_object().unwrap().clone();
+        let mut seen: Vec<String> = services
+            .into_iter()
+            .filter(|(_, service)| service.to_string().contains("OPENCLAW_GATEWAY_TOKEN_MAIN"))
+            .map(|(name, _)| name)
+            .collect();
+        seen.sort();
+        seen
+    };
+    assert_eq!(shown().await, [] as [&str; 0]);
+    let told = "OPENCLAW_GATEWAY_TOKEN_MAIN=the-gateways-token\n";
+    std::fs::write(place.path().join("gateway-tokens.env"), told).unwrap();
+    assert_eq!(shown().await, ["controller"]);
+    assert!(text("docs/deploy.md").contains("deploy/gateway-tokens.env"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,8 +13,9 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::roles::Roles;
+use crate::support::contract::Watch;
 use crate::support::{Database, PATIENCE, eventually, page};
-use crate::tools::{BINARY, assert_time_to_stop, path, printed, text, texts};
+use crate::tools::{BINARY, approve, assert_time_to_stop, path, printed, text, texts};
 
 const USER: u32 = 65532;
 
@@ -80,11 +81,13 @@ async fn the_image_converges_a_fleet_as_a_user_without_rights_on_a_root_that_can
     let database = Database::empty().await;
     let roles = Roles::make(&database.url).await;
     let sim = SimGateway::new(SimDialect::V2026_9_6, "the-gateways-token");
+    let _watch = Watch::simulated(&sim);
+    sim.pair_devices();
     let server = sim.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let organization = database.organization().await;
     // By name: that needs a resolver, which the image brings.
     let url = server.url().replace("127.0.0.1", "localhost");
-    let gateway = database.gateway(organization, &url, "the-gateways-token", "/ws").await;
+    let gateway = database.gateway(organization, &url, "env:OPENCLAW_GATEWAY_TOKEN_MAIN", "/ws").await;
     let board = database.board(organization, Some(gateway), "Board").await;
     let agent = database.agent(gateway, Some(board), "Wren", false).await;
 
@@ -96,12 +99,14 @@ async fn the_image_converges_a_fleet_as_a_user_without_rights_on_a_root_that_can
             &[
                 ("DATABASE_URL", &by_name),
                 ("OPENCLAW_CONTROLLER_BASE_URL", "http://mission.test"),
+                ("OPENCLAW_GATEWAY_TOKEN_MAIN", "the-gateways-token"),
             ],
         )
         .stdout(Stdio::null())
         .stderr(fs::File::create(image.directory.path().join("log")).unwrap())
         .spawn()
         .unwrap();
+    approve(&sim).await;
     // Woken, it waits for a check-in, which keeps nothing from being ready.
     database.agent_ready(agent).await;
     let address = address.parse().unwrap();
@@ -129,11 +134,12 @@ async fn the_image_converges_a_fleet_as_a_user_without_rights_on_a_root_that_can
     // Even root is refused.
     let write = fs::write(format!("/proc/{process}/root/etc/passwd"), "").unwrap_err();
     assert_eq!(write.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
-    let state: Vec<_> = fs::read_dir(image.path("state"))
+    let mut state: Vec<_> = fs::read_dir(image.path("state"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
         .collect();
-    assert_eq!(state, ["device.json"]);
+    state.sort();
+    assert_eq!(state, ["device.json", "device.json.tokens", "device.json.tokens.lock"]);
 
     kill_process(Pid::from_raw(process).unwrap(), Signal::TERM).unwrap();
     let ended = timeout(openclaw_controller::cli::run::stops_within() + PATIENCE, child.wait());

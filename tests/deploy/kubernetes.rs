@@ -253,7 +253,7 @@ async fn the_pods_have_no_rights_nothing_to_write_and_only_their_own_secrets() {
                 .map(|mount| text_at(mount, "name").to_owned())
                 .collect::<Vec<_>>(),
         );
-        for mount in mounts {
+        for mount in mounts.iter().filter(|mount| mount["name"] != "state") {
             assert_eq!(at(mount, "readOnly"), true);
         }
     }
@@ -261,15 +261,24 @@ async fn the_pods_have_no_rights_nothing_to_write_and_only_their_own_secrets() {
         mounted,
         [
             vec!["owner".to_owned()],
-            vec!["database".to_owned(), "device".to_owned()]
+            ["database", "state", "device", "gateways"].map(str::to_owned).into()
         ]
     );
     // The documentation says how each secret is made, with the key that the file is expected under.
     let documented = text("docs/deploy.md");
     for volume in at(pod, "volumes").as_array().unwrap() {
-        let secret = text_at(volume, "secret.secretName");
         let name = text_at(volume, "name");
-        let key = if name == "device" { "device.json" } else { "url" };
+        if name == "state" {
+            continue;
+        }
+        let secret = text_at(volume, "secret.secretName");
+        let (key, file) = match name {
+            "device" => ("device.json", "/var/lib/openclaw-controller/device.json".to_owned()),
+            "gateways" => ("main", "/etc/openclaw-controller/gateways".to_owned()),
+            _ => ("url", format!("/etc/openclaw-controller/{name}/url")),
+        };
+        // Only what nobody has to have may be missing.
+        assert_eq!(volume["secret"]["optional"] == true, name == "gateways");
         let made = format!("kubectl -n {NAME} create secret generic {secret} --from-literal={key}=");
         assert!(documented.contains(&made), "docs/deploy.md does not say: {made}");
         let told = at(pod, "initContainers.0.env.0.value").as_str().into_iter().chain(
@@ -279,11 +288,26 @@ async fn the_pods_have_no_rights_nothing_to_write_and_only_their_own_secrets() {
                 .iter()
                 .filter_map(|variable| variable["value"].as_str()),
         );
-        let file = format!("/etc/openclaw-controller/{name}/{key}");
         assert!(told.into_iter().any(|told| told == file), "nothing is told of {file}");
         // Readable by root and the group: the mode that the key is taken with.
         assert_eq!(at(volume, "secret.defaultMode"), 0o440);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_cannot_be_written_and_what_gateways_issue_to_it_is_kept_beside_it_in_memory() {
+    let pod = pod(base().await);
+    let mounts = at(pod, "containers.0.volumeMounts").as_array().unwrap();
+    let mounted = |name: &str| mounts.iter().find(|mount| mount["name"] == name).unwrap();
+    let volumes = at(pod, "volumes").as_array().unwrap();
+    let state = volumes.iter().find(|volume| volume["name"] == "state").unwrap();
+    assert_eq!(text_at(state, "emptyDir.medium"), "Memory");
+    let key = Path::new(text_at(mounted("device"), "mountPath"));
+    assert_eq!(key.parent().unwrap().to_str(), Some(text_at(mounted("state"), "mountPath")));
+    assert_eq!(text_at(mounted("device"), "subPath"), key.file_name().unwrap().to_str().unwrap());
+    // A mount over another one comes after it.
+    let order = |name: &str| mounts.iter().position(|mount| mount["name"] == name);
+    assert!(order("state") < order("device"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

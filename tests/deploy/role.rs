@@ -7,8 +7,9 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
 
 use crate::roles::{Roles, psql, with_role};
+use crate::support::contract::Watch;
 use crate::support::process::{Process, command};
-use crate::support::{Database, PATIENCE};
+use crate::support::{Database, PATIENCE, eventually};
 
 const EXISTING: &str = include_str!("../existing_installation.sql");
 
@@ -36,7 +37,9 @@ async fn database(existing: bool) -> Database {
 
 /// A simulated gateway with a row, a board and a worker.
 struct Fleet {
+    sim: SimGateway,
     _server: SimServer,
+    _watch: Watch,
     gateway: GatewayId,
     board: BoardId,
     agent: AgentId,
@@ -44,7 +47,9 @@ struct Fleet {
 
 impl Fleet {
     async fn on(database: &Database) -> Self {
+        // One that has to be restarted for what it lacks.
         let sim = SimGateway::new(SimDialect::V2026_7_1, "the-gateways-token");
+        let watch = Watch::simulated(&sim);
         let server = sim.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let organization = database.organization().await;
         let gateway = database
@@ -54,7 +59,9 @@ impl Fleet {
         let agent = database.agent(gateway, Some(board), "Wren", false).await;
         database.agent(gateway, None, "Main", false).await;
         Self {
+            sim,
             _server: server,
+            _watch: watch,
             gateway,
             board,
             agent,
@@ -64,15 +71,16 @@ impl Fleet {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_daemon_does_all_its_work_with_its_role_alone_and_beside_an_existing_installation() {
+    const THEIRS: &str = "Somebody else's words.\n";
     for existing in [false, true] {
         let database = database(existing).await;
         let roles = Roles::make(&database.url).await;
         let fleet = Fleet::on(&database).await;
         // Beside another backend leads are that backend's, and the role cannot make any.
         let arguments: &[&str] = if existing {
-            &["--no-migrate"]
+            &["--no-migrate", "--resync-interval", "3s"]
         } else {
-            &["--no-migrate", "--ensure-leads", "confirmed"]
+            &["--no-migrate", "--resync-interval", "3s", "--ensure-leads", "confirmed"]
         };
         let mut daemon = Process::run(&roles.daemon_url, arguments);
         database.agent_ready(fleet.agent).await;
@@ -91,12 +99,27 @@ async fn the_daemon_does_all_its_work_with_its_role_alone_and_beside_an_existing
             &["get", "agents", "-o", "wide"] as &[_],
             &["get", "boards"],
             &["get", "gateways", "-o", "json"],
+            &["get", "unmanaged"],
             &["rotate-token", "--agent", &agent, "--wait"],
             &["sync", "--gateway", &gateway],
         ] {
             let done = command(arguments, &environment).await;
             assert_eq!(done.code, Some(0), "{arguments:?}, existing {existing}: {done:?}");
         }
+        // What happens on gateways is written down.
+        let count = async |table: &str| {
+            let sql = format!("SELECT count(*)::text FROM openclaw_controller.{table}");
+            database.text(&sql).await.unwrap()
+        };
+        assert_ne!(count("caused_restarts").await, "0");
+        let id = format!("mc-{agent}");
+        eventually("what somebody undid is written down", PATIENCE, async || {
+            if fleet.sim.file(&id, "SOUL.md").is_some_and(|text| text != THEIRS) {
+                fleet.sim.edit_file(&id, "SOUL.md", THEIRS);
+            }
+            (count("undone_fields").await != "0").then_some(())
+        })
+        .await;
         let differences = command(&["diff", "--gateway", &gateway], &environment).await;
         assert!(matches!(differences.code, Some(0 | 1)), "{differences:?}");
 
@@ -117,10 +140,12 @@ async fn the_daemon_does_all_its_work_with_its_role_alone_and_beside_an_existing
 }
 
 /// What is not the daemon's business, whatever it is installed beside.
-const FORBIDDEN: [&str; 31] = [
+const FORBIDDEN: [&str; 33] = [
     // Tables, theirs and ours.
     "DROP TABLE agents",
     "DROP TABLE openclaw_controller.agent_records",
+    "DROP TABLE openclaw_controller.caused_restarts",
+    "TRUNCATE openclaw_controller.undone_fields",
     "DROP SCHEMA openclaw_controller CASCADE",
     "ALTER TABLE agents ADD COLUMN x integer",
     "ALTER TABLE agents DISABLE TRIGGER ALL",

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use openclaw_controller::cli::run;
 use openclaw_controller::lab::deploy_tools;
+use openclaw_controller::sim::SimGateway;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::support::process::command;
+use crate::support::{PATIENCE, eventually};
 
 /// The binary that cargo built for the tests.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_openclaw-controller");
@@ -69,6 +71,18 @@ pub(crate) fn texts(output: &Output) -> (String, String) {
 /// The help of `run`.
 pub(crate) async fn help() -> String {
     command(&["run", "--help"], &[]).await.stdout
+}
+
+/// Approves the controller's device on a gateway that pairs devices, as soon as it asks for it.
+pub(crate) async fn approve(gateway: &SimGateway) {
+    eventually("the device has asked, and is approved", PATIENCE, async || {
+        let requests = gateway.pairing_requests();
+        requests
+            .iter()
+            .any(|request| gateway.approve_device(request))
+            .then_some(())
+    })
+    .await;
 }
 
 /// That whoever gives the binary this long to stop kills it only when it hangs.

@@ -1,5 +1,7 @@
 //! What can be wrong with agents.
 
+use std::time::Duration;
+
 use openclaw_controller::model::{ConditionStatus, ConditionType};
 use openclaw_controller::token;
 use secrecy::ExposeSecret;
@@ -55,6 +57,35 @@ pub(crate) async fn agents_do_not_become_ready(stage: &Stage) {
     for alert in alerts {
         stage.resolves(alert, FLEET).await;
     }
+    controller.stop().await;
+}
+
+/// Something else insists on another text of a file.
+pub(crate) async fn a_file_is_fought_over(stage: &Stage) {
+    const FLEET: &str = "fights";
+    const ALERT: &str = "OpenClawFightingWriter";
+    const THEIRS: &str = "Somebody else's words.\n";
+    let fleet = Fleet::new().await;
+    let options = Options {
+        resync: Duration::from_secs(3),
+        ..Options::default()
+    };
+    let controller = Controller::start(&fleet.database.url, options).await;
+    let agent = fleet.ready_agent("Wren").await;
+    stage.watch(FLEET, "controller-0", controller.address).await;
+    stage.quiet(ALERT, FLEET).await;
+    let (sim, id) = (&fleet.place.sim, format!("mc-{agent}"));
+    stage
+        .fires_while(ALERT, FLEET, async || {
+            if sim.file(&id, "SOUL.md").is_some_and(|text| text != THEIRS) {
+                sim.edit_file(&id, "SOUL.md", THEIRS);
+            }
+        })
+        .await;
+    // A new word of the row ends it, if nobody minds that one.
+    fleet.set_agent(agent, "soul_template = 'Curious.'").await;
+    stage.resolves(ALERT, FLEET).await;
+    fleet.database.agent_ready(agent).await;
     controller.stop().await;
 }
 

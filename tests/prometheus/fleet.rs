@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
+use crate::support::contract::Watch;
 use crate::support::{Database, PATIENCE, eventually};
 
 pub(crate) const TOKEN: &str = "gateway-token";
@@ -24,6 +25,7 @@ pub(crate) struct Fleet {
 pub(crate) struct Place {
     pub(crate) sim: SimGateway,
     _server: SimServer,
+    _watch: Watch,
     pub(crate) gateway: GatewayId,
     pub(crate) board: BoardId,
 }
@@ -96,12 +98,14 @@ impl Fleet {
 
 async fn place(database: &Database, organization: Uuid, dialect: SimDialect) -> Place {
     let sim = SimGateway::new(dialect, TOKEN);
+    let watch = Watch::simulated(&sim);
     let server = sim.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let gateway = database.gateway(organization, &server.url(), TOKEN, "/ws").await;
     let board = database.board(organization, Some(gateway), "board").await;
     Place {
         sim,
         _server: server,
+        _watch: watch,
         gateway,
         board,
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use openclaw_controller::config::LeadBoards;
+use openclaw_controller::config::{GatewayArgs, LeadBoards};
 use openclaw_controller::sim::{Fault, SimDialect};
 
 use crate::fleet::{Fleet, TOKEN, refusal};
@@ -115,21 +115,57 @@ pub(crate) async fn gateways_are_out_of_order(stage: &Stage) {
 pub(crate) async fn a_gateway_is_restarted_too_often(stage: &Stage) {
     const FLEET: &str = "restarts";
     let database = Database::migrated().await;
-    let controller = Controller::start(&database.url, Options::default()).await;
+    let controller = Controller::start(&database.url, restarting_at_most(1000)).await;
     stage.watch(FLEET, "controller-0", controller.address).await;
     stage.quiet("OpenClawGatewayRestarts", FLEET).await;
     let fleet = Fleet::on(database, SimDialect::V2026_4_29).await;
     fleet.ready_agent("Wren").await;
+    let mut edits = 0;
     stage
         .fires_while("OpenClawGatewayRestarts", FLEET, async || {
             let sim = &fleet.place.sim;
             if !sim.is_down() && sim.config()["channels"]["defaults"]["heartbeat"].is_object() {
                 sim.edit_config(|config| config["channels"] = serde_json::json!({}));
+                // What was undone before the row's newest word is no fight.
+                edits += 1;
+                fleet
+                    .set_gateway(fleet.place.gateway, &format!("name = 'Gateway {edits}'"))
+                    .await;
             }
         })
         .await;
     stage.resolves("OpenClawGatewayRestarts", FLEET).await;
     controller.stop().await;
+}
+
+/// A setting that only a restart brings in, and no restart is allowed.
+pub(crate) async fn a_gateway_may_not_be_restarted(stage: &Stage) {
+    const FLEET: &str = "budget";
+    const ALERT: &str = "OpenClawRestartBudgetExhausted";
+    let database = Database::migrated().await;
+    let controller = Controller::start(&database.url, restarting_at_most(0)).await;
+    stage.watch(FLEET, "controller-0", controller.address).await;
+    stage.quiet(ALERT, FLEET).await;
+    let fleet = Fleet::on(database, SimDialect::V2026_4_29).await;
+    fleet.agent("Wren").await;
+    stage.fires(ALERT, FLEET).await;
+    // It is allowed now.
+    controller.stop().await;
+    let controller = Controller::start(&fleet.database.url, restarting_at_most(4)).await;
+    stage.watch(FLEET, "controller-0", controller.address).await;
+    fleet.database.gateway_ready(fleet.place.gateway).await;
+    stage.resolves(ALERT, FLEET).await;
+    controller.stop().await;
+}
+
+fn restarting_at_most(max_restarts_per_hour: u32) -> Options {
+    Options {
+        gateways: GatewayArgs {
+            max_restarts_per_hour,
+            ..GatewayArgs::default()
+        },
+        ..Options::default()
+    }
 }
 
 /// A gateway writes no file: looks fail, calls fail, and tokens cannot be replaced.

@@ -1,7 +1,7 @@
 //! How many objects have which condition.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     hash::Hash,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -10,6 +10,38 @@ use prometheus::{IntGaugeVec, Registry};
 
 use super::{ours, registered};
 use crate::model::{ConditionStatus, ConditionType, Conditions};
+
+/// How many objects are held back, by the kind of object and the reason.
+#[derive(Clone, Debug)]
+pub(super) struct HeldBack(IntGaugeVec);
+
+impl HeldBack {
+    /// Builds and registers it, at zero for these kinds and reasons; no other reason is counted.
+    pub(super) fn register(
+        registry: &Registry,
+        counted: &[(&'static str, &[&'static str])],
+    ) -> prometheus::Result<Self> {
+        let help = "Gateways and agents of which something is left as it is on purpose, by reason";
+        let gauge = registered(
+            registry,
+            IntGaugeVec::new(ours("held_back", help), &["object", "reason"])?,
+        )?;
+        for (object, reasons) in counted {
+            for reason in *reasons {
+                gauge.with_label_values(&[*object, *reason]);
+            }
+        }
+        Ok(Self(gauge))
+    }
+}
+
+/// What one object last counted as.
+#[derive(Debug)]
+struct Counted {
+    conditions: Vec<(ConditionType, ConditionStatus)>,
+    /// Each once, however many conditions have it.
+    reasons: BTreeSet<&'static str>,
+}
 
 const STATUSES: [ConditionStatus; 3] = [ConditionStatus::True, ConditionStatus::False, ConditionStatus::Unknown];
 
@@ -20,7 +52,12 @@ const STATUSES: [ConditionStatus; 3] = [ConditionStatus::True, ConditionStatus::
 #[derive(Debug)]
 pub struct ConditionGauges<K> {
     gauge: IntGaugeVec,
-    known: Mutex<HashMap<K, Vec<(ConditionType, ConditionStatus)>>>,
+    held_back: HeldBack,
+    /// The label of these objects among those that are held back.
+    object: &'static str,
+    /// The reasons by which they are.
+    reasons: &'static [&'static str],
+    known: Mutex<HashMap<K, Counted>>,
 }
 
 impl<K: Eq + Hash> ConditionGauges<K> {
@@ -29,6 +66,7 @@ impl<K: Eq + Hash> ConditionGauges<K> {
         name: &str,
         help: &str,
         conditions: &[ConditionType],
+        (held_back, (object, reasons)): (&HeldBack, (&'static str, &'static [&'static str])),
     ) -> prometheus::Result<Self> {
         let gauge = registered(registry, IntGaugeVec::new(ours(name, help), &["condition", "status"])?)?;
         for condition in conditions {
@@ -38,13 +76,23 @@ impl<K: Eq + Hash> ConditionGauges<K> {
         }
         Ok(Self {
             gauge,
+            held_back: held_back.clone(),
+            object,
+            reasons,
             known: Mutex::default(),
         })
     }
 
     /// Counts an object as having these conditions, instead of those it had before.
     pub fn record(&self, object: K, conditions: &Conditions) {
-        let now: Vec<_> = conditions.iter().map(|c| (c.kind, c.status)).collect();
+        let reason_of = |held: &str| {
+            let mut conditions = conditions.iter().filter(|c| c.status == ConditionStatus::False);
+            conditions.any(|c| c.reason == held)
+        };
+        let now = Counted {
+            conditions: conditions.iter().map(|c| (c.kind, c.status)).collect(),
+            reasons: self.reasons.iter().copied().filter(|held| reason_of(held)).collect(),
+        };
         let mut known = self.lock();
         self.add(&now, 1);
         if let Some(before) = known.insert(object, now) {
@@ -66,15 +114,18 @@ impl<K: Eq + Hash> ConditionGauges<K> {
         }
     }
 
-    fn add(&self, conditions: &[(ConditionType, ConditionStatus)], by: i64) {
-        for (condition, status) in conditions {
+    fn add(&self, counted: &Counted, by: i64) {
+        for reason in &counted.reasons {
+            self.held_back.0.with_label_values(&[self.object, *reason]).add(by);
+        }
+        for (condition, status) in &counted.conditions {
             self.gauge
                 .with_label_values(&[&condition.to_string(), &status.to_string()])
                 .add(by);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<K, Vec<(ConditionType, ConditionStatus)>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, Counted>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -87,7 +138,11 @@ mod tests {
 
     #[test]
     fn an_object_counts_once_whatever_becomes_of_it() {
-        let gauges = ConditionGauges::register(&Registry::new(), "agents", "…", &[ConditionType::Ready]).unwrap();
+        let registry = Registry::new();
+        let held = ("agent", ["Fight"].as_slice());
+        let held_back = HeldBack::register(&registry, &[held]).unwrap();
+        let gauges =
+            ConditionGauges::register(&registry, "agents", "…", &[ConditionType::Ready], (&held_back, held)).unwrap();
         let counts =
             || ["True", "False", "Unknown"].map(|status| gauges.gauge.with_label_values(&["Ready", status]).get());
         let ready = |status| {
@@ -107,5 +162,21 @@ mod tests {
         assert_eq!(counts(), [1, 0, 0]);
         gauges.clear();
         assert_eq!(counts(), [0, 0, 0]);
+
+        // What is held back counts once, for whatever number of its conditions, and only while they do not hold.
+        let fought = || held_back.0.with_label_values(&["agent", "Fight"]).get();
+        let both = |status| {
+            let mut conditions = Conditions::default();
+            for kind in [ConditionType::FilesSynced, ConditionType::Ready] {
+                conditions.set(kind, status, "Fight", "m", 1, DateTime::UNIX_EPOCH);
+            }
+            conditions
+        };
+        gauges.record(1, &both(ConditionStatus::False));
+        gauges.record(2, &both(ConditionStatus::Unknown));
+        gauges.record(3, &ready(ConditionStatus::False));
+        assert_eq!(fought(), 1);
+        gauges.record(1, &ready(ConditionStatus::False));
+        assert_eq!(fought(), 0);
     }
 }

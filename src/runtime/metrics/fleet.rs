@@ -2,8 +2,9 @@
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry};
 
+use super::conditions::HeldBack;
 use super::{ConditionGauges, Convergence, ours, registered};
-use crate::model::{AgentId, ConditionType, Effect, GatewayId};
+use crate::model::{AgentId, ConditionType, Effect, FIGHTING_WRITER, GatewayId, RESTART_BUDGET_EXHAUSTED};
 
 /// What had drifted on a gateway: the label `kind`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -110,12 +111,18 @@ const MISPREDICTIONS: [(Effect, Effect); 3] = [
     (Effect::Restart, Effect::Hot),
 ];
 
+/// Why something of an agent is left as it is.
+const HELD_AGENTS: (&str, &[&str]) = ("agent", &[FIGHTING_WRITER]);
+
+/// Why something of a gateway is left as it is.
+const HELD_GATEWAYS: (&str, &[&str]) = ("gateway", &[FIGHTING_WRITER, RESTART_BUDGET_EXHAUSTED]);
+
 /// What the reconcilers count, prefix `openclaw_controller_`.
 #[derive(Debug)]
 pub struct FleetMetrics {
-    /// `agents{condition,status}`.
+    /// `agents{condition,status}`, and the agents among `held_back{object,reason}`.
     pub agents: ConditionGauges<AgentId>,
-    /// `gateways{condition,status}`.
+    /// `gateways{condition,status}`, and the gateways among `held_back{object,reason}`.
     pub gateways: ConditionGauges<GatewayId>,
     /// `convergence_seconds` and `oldest_unconverged_age_seconds`.
     pub convergence: Convergence,
@@ -147,6 +154,7 @@ impl FleetMetrics {
             }
             Ok(counters)
         };
+        let held_back = HeldBack::register(registry, &[HELD_AGENTS, HELD_GATEWAYS])?;
         let drift_kinds = DriftKind::ALL.map(DriftKind::label);
         Ok(Self {
             agents: ConditionGauges::register(
@@ -154,6 +162,7 @@ impl FleetMetrics {
                 "agents",
                 "Agents by condition and status",
                 &[Registered, FilesSynced, TokenValid, CheckedIn, Paused, Deleted, Ready],
+                (&held_back, HELD_AGENTS),
             )?,
             gateways: ConditionGauges::register(
                 registry,
@@ -169,6 +178,7 @@ impl FleetMetrics {
                     Leftovers,
                     Ready,
                 ],
+                (&held_back, HELD_GATEWAYS),
             )?,
             convergence: Convergence::register(registry)?,
             drift_detected: counters(
