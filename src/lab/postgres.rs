@@ -18,9 +18,9 @@ use uuid::Uuid;
 use super::guard::{Guard, TAG};
 use super::{install, port, processes, readiness};
 
-const START: Duration = Duration::from_mins(1);
+const START: Duration = Duration::from_mins(3);
 const STOP: Duration = Duration::from_secs(20);
-const STATEMENT: Duration = Duration::from_secs(30);
+const STATEMENT: Duration = Duration::from_mins(1);
 const SUPERUSER: &str = "postgres";
 
 /// How a private server differs from the usual one.

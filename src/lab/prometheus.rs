@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::guard::{Guard, TAG};
 use super::{install, port, readiness};
 
-const START: Duration = Duration::from_mins(1);
+const START: Duration = Duration::from_mins(3);
 const ANSWER: Duration = Duration::from_secs(30);
 
 /// The configuration's file in the server's directory.

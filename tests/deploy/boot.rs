@@ -119,7 +119,11 @@ async fn the_units_migrate_converge_restart_and_stop_under_a_real_systemd() {
         .replace("127.0.0.1:8080", &address)
         .replace("0.0.0.0:8081", &format!("127.0.0.1:{}", lab::free_port().unwrap()));
     put("environment", &settings, 0o644);
-    put("gateway-tokens", "OPENCLAW_GATEWAY_TOKEN_MAIN=the-gateways-token\n", 0o600);
+    put(
+        "gateway-tokens",
+        "OPENCLAW_GATEWAY_TOKEN_MAIN=the-gateways-token\n",
+        0o600,
+    );
 
     let systemd = Systemd::boot(&etc).await;
     systemd.succeeds(&["start", "openclaw-controller-migrate"]).await;

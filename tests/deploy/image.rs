@@ -87,7 +87,9 @@ async fn the_image_converges_a_fleet_as_a_user_without_rights_on_a_root_that_can
     let organization = database.organization().await;
     // By name: that needs a resolver, which the image brings.
     let url = server.url().replace("127.0.0.1", "localhost");
-    let gateway = database.gateway(organization, &url, "env:OPENCLAW_GATEWAY_TOKEN_MAIN", "/ws").await;
+    let gateway = database
+        .gateway(organization, &url, "env:OPENCLAW_GATEWAY_TOKEN_MAIN", "/ws")
+        .await;
     let board = database.board(organization, Some(gateway), "Board").await;
     let agent = database.agent(gateway, Some(board), "Wren", false).await;
 

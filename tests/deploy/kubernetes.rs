@@ -303,8 +303,14 @@ async fn the_key_cannot_be_written_and_what_gateways_issue_to_it_is_kept_beside_
     let state = volumes.iter().find(|volume| volume["name"] == "state").unwrap();
     assert_eq!(text_at(state, "emptyDir.medium"), "Memory");
     let key = Path::new(text_at(mounted("device"), "mountPath"));
-    assert_eq!(key.parent().unwrap().to_str(), Some(text_at(mounted("state"), "mountPath")));
-    assert_eq!(text_at(mounted("device"), "subPath"), key.file_name().unwrap().to_str().unwrap());
+    assert_eq!(
+        key.parent().unwrap().to_str(),
+        Some(text_at(mounted("state"), "mountPath"))
+    );
+    assert_eq!(
+        text_at(mounted("device"), "subPath"),
+        key.file_name().unwrap().to_str().unwrap()
+    );
     // A mount over another one comes after it.
     let order = |name: &str| mounts.iter().position(|mount| mount["name"] == name);
     assert!(order("state") < order("device"));

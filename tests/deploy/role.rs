@@ -99,7 +99,7 @@ async fn the_daemon_does_all_its_work_with_its_role_alone_and_beside_an_existing
             &["get", "agents", "-o", "wide"] as &[_],
             &["get", "boards"],
             &["get", "gateways", "-o", "json"],
-            &["get", "unmanaged"],
+            &["get", "unmanaged", "--gateway", &gateway],
             &["rotate-token", "--agent", &agent, "--wait"],
             &["sync", "--gateway", &gateway],
         ] {

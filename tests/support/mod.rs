@@ -40,6 +40,16 @@ pub mod process;
 /// How long things may take that take seconds at most on an idle machine; tests share two cores.
 pub const PATIENCE: Duration = Duration::from_mins(2);
 
+/// For a store that only prepares a test: the machine may be too busy for what a controller waits.
+pub fn patient() -> PgOptions {
+    PgOptions {
+        connect_timeout: PATIENCE,
+        statement_timeout: PATIENCE,
+        call_timeout: 2 * PATIENCE,
+        ..PgOptions::default()
+    }
+}
+
 /// Waits until the closure gives a value, and panics with `what` if it does not in time.
 pub async fn eventually<T>(what: &str, deadline: Duration, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
     let end = Instant::now() + deadline;
@@ -67,16 +77,15 @@ impl Database {
 
     /// The database at this URL.
     pub async fn at(url: String) -> Self {
-        let pool = PgPoolOptions::new().max_connections(4).connect_lazy(&url).unwrap();
+        let options = PgPoolOptions::new().max_connections(4).acquire_timeout(PATIENCE);
+        let pool = options.connect_lazy(&url).unwrap();
         Self { url, pool }
     }
 
     /// A database with all tables and no rows.
     pub async fn migrated() -> Self {
         let database = Self::empty().await;
-        let store = PgStore::connect(&database.url.clone().into(), PgOptions::default())
-            .await
-            .unwrap();
+        let store = PgStore::connect(&database.url.clone().into(), patient()).await.unwrap();
         store.migrate().await.unwrap();
         store.close().await;
         database

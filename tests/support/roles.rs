@@ -9,6 +9,7 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use openclaw_controller::lab::shared_postgres;
 use openclaw_controller::store::{PgOptions, PgStore};
@@ -57,9 +58,15 @@ impl Roles {
 
     /// Migrates as the owner.
     pub async fn migrate(&self) {
-        let store = PgStore::connect(&self.owner_url.clone().into(), PgOptions::default())
-            .await
-            .unwrap();
+        // The machine may be too busy for what a controller waits.
+        let patience = Duration::from_mins(2);
+        let options = PgOptions {
+            connect_timeout: patience,
+            statement_timeout: patience,
+            call_timeout: 2 * patience,
+            ..PgOptions::default()
+        };
+        let store = PgStore::connect(&self.owner_url.clone().into(), options).await.unwrap();
         store.migrate().await.unwrap();
         store.close().await;
     }
