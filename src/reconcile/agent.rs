@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::failure::AgentFailure;
-use super::fights::Fights;
+use super::fights::{FIGHTING_WRITER, Fights};
 use super::gateway::session_lost;
 use super::goal;
 use super::memory::AgentMemory;
@@ -17,7 +17,7 @@ use super::sync::{Look, Order};
 use super::tokens::{Minting, Repair, TokenUse};
 use super::world::World;
 use crate::gateway::{Connector, ErrorClass};
-use crate::model::{AgentId, AgentPlan, ConditionStatus, ConditionType, FIGHTING_WRITER, FileName, ObjectRef};
+use crate::model::{AgentId, AgentPlan, ConditionStatus, ConditionType, FileName, ObjectRef};
 use crate::plan::{AgentGoal, FilePolicy, plan_agent};
 use crate::render::Rendered;
 use crate::runtime::{Action, Context, DriftKind, Priority, ReconcileError, Reconciler};

@@ -19,6 +19,8 @@ use crate::model::{
 use crate::plan::{Differing, judge};
 use crate::store::{Store, StoreError};
 
+pub(super) use crate::model::FIGHTING_WRITER;
+
 /// A field of an object of a gateway.
 pub(super) type FieldKey = (GatewayId, ObjectRef, String);
 

@@ -5,17 +5,15 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::compatible::Incompatible;
-use super::fights::Fights;
+use super::fights::{FIGHTING_WRITER, Fights};
 use super::gateway::{UNAUTHORIZED_PAUSE, session_lost};
 use super::leftovers::Unexplained;
+use super::restarts::BUDGET_EXHAUSTED;
 use super::spec::GatewaySpec;
 use super::status::{Finding, clip, transition, turned_false};
 use super::world::World;
 use crate::gateway::{Connector, ErrorClass, GatewayError};
-use crate::model::{
-    ConditionStatus, ConditionType, ConfigChange, EnsureLeads, FIGHTING_WRITER, GatewayId, ObjectRef,
-    RESTART_BUDGET_EXHAUSTED,
-};
+use crate::model::{ConditionStatus, ConditionType, ConfigChange, EnsureLeads, GatewayId, ObjectRef};
 use crate::runtime::ReconcileError;
 use crate::store::{GatewayStatusWrite, Store, StoreError};
 
@@ -68,7 +66,7 @@ impl Held {
     fn finding(&self) -> Option<(&'static str, String)> {
         match (self.fights.is_empty(), &self.restarts) {
             (true, None) => None,
-            (true, Some((message, _))) => Some((RESTART_BUDGET_EXHAUSTED, message.clone())),
+            (true, Some((message, _))) => Some((BUDGET_EXHAUSTED, message.clone())),
             (false, None) => Some((FIGHTING_WRITER, self.fights.message())),
             (false, Some((message, _))) => Some((FIGHTING_WRITER, format!("{}; {message}", self.fights.message()))),
         }

@@ -31,6 +31,8 @@ pub(super) const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// For how long a gateway that restarts may be away before that is a failure.
 const RESTART_PATIENCE: Duration = Duration::from_mins(1);
 
+pub(super) use crate::model::RESTART_BUDGET_EXHAUSTED as BUDGET_EXHAUSTED;
+
 /// A write of ours of which it is not known yet whether it restarts the gateway.
 pub(super) struct Written {
     client: Client,

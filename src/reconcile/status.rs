@@ -1,14 +1,12 @@
 //! From what was observed to conditions, events and the columns of the rows; written only where something changed.
 
-use super::fights::Fights;
+use super::fights::{FIGHTING_WRITER, Fights};
 use super::memory::Columns;
 use super::spec::{AgentSpec, Excluded};
 use super::wake::{NO_CHECK_IN, is_phase};
 use super::world::World;
 use crate::gateway::Connector;
-use crate::model::{
-    ConditionStatus, ConditionType, Conditions, Event, EventKind, FIGHTING_WRITER, GatewayId, ObjectRef,
-};
+use crate::model::{ConditionStatus, ConditionType, Conditions, Event, EventKind, GatewayId, ObjectRef};
 use crate::runtime::ReconcileError;
 use crate::store::{AgentStatusWrite, Store, StoreError};
 
