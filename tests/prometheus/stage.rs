@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 /// How long something may take that a test waits for: longest are three wakes that nobody answers.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(5);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(10);
 
 /// The job of `prometheus.yaml`, which the rules go by.
 pub(crate) const JOB: &str = "openclaw-controller";

@@ -78,9 +78,15 @@ impl Postgres {
 }
 
 pub(crate) async fn connect(url: &str) -> PgStore {
-    PgStore::connect(&SecretString::from(url), PgOptions::default())
-        .await
-        .unwrap()
+    // What a busy machine delays is not what these tests are about.
+    let patience = Duration::from_mins(2);
+    let options = PgOptions {
+        connect_timeout: patience,
+        statement_timeout: patience,
+        call_timeout: 2 * patience,
+        ..PgOptions::default()
+    };
+    PgStore::connect(&SecretString::from(url), options).await.unwrap()
 }
 
 fn json(column: &JsonColumn) -> Option<String> {

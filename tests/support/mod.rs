@@ -38,7 +38,7 @@ pub mod contract;
 pub mod process;
 
 /// How long things may take that take seconds at most on an idle machine; tests share two cores.
-pub const PATIENCE: Duration = Duration::from_mins(2);
+pub const PATIENCE: Duration = Duration::from_mins(5);
 
 /// For a store that only prepares a test: the machine may be too busy for what a controller waits.
 pub fn patient() -> PgOptions {
