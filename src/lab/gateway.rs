@@ -244,20 +244,25 @@ impl RealGateway {
     }
 
     async fn output(&self, command: Command, what: &str) -> Result<String> {
+        Ok(self.finished(command, what, START).await?.0)
+    }
+
+    /// Runs a command to its end; returns what it printed, and what it said of errors.
+    async fn finished(&self, command: Command, what: &str, within: Duration) -> Result<(String, String)> {
         let mut command = tokio::process::Command::from(command);
         let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
-        let output = tokio::time::timeout(START, output)
+        let output = tokio::time::timeout(within, output)
             .await
-            .with_context(|| format!("{what} was not done after {} s", START.as_secs()))?
+            .with_context(|| format!("{what} was not done after {} s", within.as_secs()))?
             .with_context(|| format!("cannot run {}", self.node.display()))?;
-        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (printed, said) = (text(&output.stdout), text(&output.stderr));
         ensure!(
             output.status.success(),
-            "{what} failed ({}):\n{printed}\n{}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
+            "{what} failed ({}):\n{printed}\n{said}",
+            output.status
         );
-        Ok(printed)
+        Ok((printed, said))
     }
 
     /// Puts another version in the place of the one that runs in this directory, installing it first if need be, as an operator
@@ -283,24 +288,9 @@ impl RealGateway {
     /// # Errors
     /// When it cannot be run, fails, or is not done after five minutes.
     pub async fn doctor(&self) -> Result<String> {
-        let mut command =
-            tokio::process::Command::from(self.command(&["doctor", "--fix", "--yes", "--non-interactive"]));
-        command.stdin(Stdio::null()).kill_on_drop(true);
-        let output = tokio::time::timeout(DOCTOR, command.output())
-            .await
-            .context("the doctor is not done after five minutes")?
-            .context("cannot run the doctor")?;
-        let said = format!(
-            "{}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
-        ensure!(
-            output.status.success(),
-            "the doctor failed ({}):\n{said}",
-            output.status
-        );
-        Ok(said)
+        let command = self.command(&["doctor", "--fix", "--yes", "--non-interactive"]);
+        let (printed, said) = self.finished(command, "the doctor", DOCTOR).await?;
+        Ok(printed + &said)
     }
 
     /// Stops it and starts it again.
