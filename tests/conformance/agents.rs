@@ -69,7 +69,9 @@ pub(crate) async fn agents_are_removed_one_right_after_the_other_with_their_sess
     })
     .await;
     until("the sessions of the removed ones are gone, and no other", || async {
-        let keys = session_keys(env, &client).await;
+        let Some(keys) = session_keys(&client).await else {
+            return false;
+        };
         agents.iter().all(|agent| !keys.contains(&json!(session_key(agent))))
             && keys.contains(&json!(session_key(&stays)))
     })
@@ -87,10 +89,14 @@ pub(crate) async fn agents_are_removed_one_right_after_the_other_with_their_sess
     .await;
 }
 
-async fn session_keys(env: &Env, client: &Client) -> Vec<Value> {
-    let mut sessions = env.call(client, "sessions.list", json!({})).await;
+/// The keys of all sessions; none while the gateway cannot read them, as 2026.9.6 while it removes an agent.
+async fn session_keys(client: &Client) -> Option<Vec<Value>> {
+    let mut sessions = match client.request("sessions.list", json!({}), CALL).await {
+        Err(error) if error.code() == Some("UNAVAILABLE") => return None,
+        result => result.unwrap(),
+    };
     let sessions = sessions["sessions"].as_array_mut().unwrap();
-    sessions.iter_mut().map(|session| session["key"].take()).collect()
+    Some(sessions.iter_mut().map(|session| session["key"].take()).collect())
 }
 
 pub(crate) async fn an_entry_may_lose_all_but_its_place_before_it_is_removed(env: &Env) {
