@@ -78,6 +78,9 @@ pub(crate) struct Facts {
     pub(crate) size_guard: Option<bool>,
     /// Whether a removed agent's workspace goes wherever it is, and not only below the home directory.
     pub(crate) removes_any_workspace: Option<bool>,
+    /// Whether a removal is finished although the agent's workspace cannot be moved to the trash. 2026.8.2 leaves it pending, with
+    /// the agent's sessions, makes no agent of this name before, and does not start any more at its next restart.
+    pub(crate) removals_finish: Option<bool>,
     /// Whether a removal stays although another follows before the config was loaded anew.
     pub(crate) removals_stay: Option<bool>,
     /// Whether `agents.create` notes the name as the agent's identity in the config.
@@ -129,6 +132,7 @@ impl Facts {
             host_auto: since("2026.3.31"),
             size_guard: Some(since("2026.4.29")),
             removes_any_workspace: Some(!since("2026.4.29") || since("2026.9.6")),
+            removals_finish: Some(version != "2026.8.2"),
             // Not measured on 2026.3.31.
             removals_stay: (version != "2026.3.31").then_some(since("2026.4.29")),
             notes_identity: (version != "2026.3.31").then_some(since("2026.4.29")),
@@ -191,6 +195,7 @@ impl Facts {
             host_auto: false,
             size_guard: None,
             removes_any_workspace: None,
+            removals_finish: None,
             removals_stay: None,
             notes_identity: None,
             remembers_removed: None,
@@ -346,6 +351,7 @@ impl Facts {
         Self {
             size_guard: None,
             removes_any_workspace: None,
+            removals_finish: None,
             removals_stay: None,
             notes_identity: None,
             remembers_removed: None,
