@@ -14,9 +14,6 @@ use crate::model::{Effect, FileContent, FileName, FileStat, GatewayAgentId, Obse
 /// How long making or removing an agent may take: removing took 5 s on an idle gateway, and waits for a reload of the whole roster.
 const DELETE_DEADLINE: Duration = Duration::from_mins(2);
 
-/// The versions that must not be asked to remove an agent's files (measured on 2026.8.2).
-const UNSAFE_REMOVALS: &str = "2026.8.";
-
 /// How 2026.8.2 says that an agent cannot be made because its last removal is not finished.
 const REMOVAL_PENDING: &str = "deletion cleanup is still pending";
 
@@ -57,23 +54,19 @@ pub struct SchemaChild {
 /// What became of the removal of an agent that was there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Removal {
-    /// The gateway was not asked to remove the agent's files: see [`Client::agents_delete`].
-    pub kept_files: bool,
-    /// What the gateway says that it could not remove with it: each a path and a reason. Only the newest tell.
+    /// What the gateway says that it could not remove with it: each a path and a reason. Only the newest tell. 2026.8.2 keeps the
+    /// removal pending then.
     pub left: Vec<String>,
 }
 
 impl Removal {
-    fn of(payload: &Value, kept_files: bool) -> Self {
+    fn of(payload: &Value) -> Self {
         let failed = payload.get("failed").and_then(Value::as_array);
         let left = failed.into_iter().flatten().map(|failed| {
             let text = |key: &str| clean(failed.get(key).and_then(Value::as_str).unwrap_or("?"));
             format!("{}: {}", text("path"), text("reason"))
         });
-        Self {
-            kept_files,
-            left: left.collect(),
-        }
+        Self { left: left.collect() }
     }
 }
 
@@ -191,17 +184,15 @@ impl Client {
 
     /// Removes an agent and its files. `None` if it was not there.
     ///
-    /// 2026.8.1 and 2026.8.2 are not asked for the files. They refuse to remove a workspace outside their home directory, keep
-    /// the removal pending for ever, and do not start any more at their next restart. No question would tell this before.
+    /// Never without its files: a 2026.8.2 that keeps the database of an agent's sessions does not start any more.
     pub async fn agents_delete(&self, agent: &GatewayAgentId) -> Result<Option<Removal>, GatewayError> {
-        let keep_files = self.hello().server_version.starts_with(UNSAFE_REMOVALS);
-        let params = json!({"agentId": agent.as_str(), "deleteFiles": !keep_files});
+        let params = json!({"agentId": agent.as_str(), "deleteFiles": true});
         let result = self
             .call_within("agents.delete", &format!("agent {agent}"), params, DELETE_DEADLINE)
             .await;
         match result {
             Err(error) if error.class() == ErrorClass::NotFound => Ok(None),
-            result => result.map(|payload| Some(Removal::of(&payload, keep_files))),
+            result => result.map(|payload| Some(Removal::of(&payload))),
         }
     }
 

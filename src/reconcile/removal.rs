@@ -373,24 +373,14 @@ fn deleted(agent: &AgentSpec) -> AgentReport {
 }
 /// Tells that the gateway removed an agent, but not all that was its.
 fn files_left(gateway: GatewayId, id: &GatewayAgentId, removal: &Removal) -> Option<Event> {
-    let message = if !removal.left.is_empty() {
-        format!(
-            "The gateway has removed {id}, but could not remove what was its ({}). Remove it by hand before the gateway is \
-             restarted: it may not start with a removal that is not finished, and makes no agent of this name before.",
-            removal.left.join("; ")
-        )
-    } else if removal.kept_files {
-        format!(
-            "The gateway has removed {id}. The agent's files are where they were: a gateway of this version that is asked to \
-             remove them may not start any more. Remove its workspace by hand if nobody needs it."
-        )
-    } else {
-        return None;
-    };
-    Some(Event {
+    (!removal.left.is_empty()).then(|| Event {
         object: ObjectRef::Gateway(gateway),
         kind: EventKind::Warning,
         reason: "FilesLeft".into(),
-        message: clip(&message),
+        message: clip(&format!(
+            "The gateway has removed {id}, but could not remove what was its ({}). Remove it by hand before the gateway is \
+             restarted: it may not start while the database of the agent's sessions is left.",
+            removal.left.join("; ")
+        )),
     })
 }

@@ -78,8 +78,8 @@ pub(crate) struct Facts {
     pub(crate) size_guard: Option<bool>,
     /// Whether a removed agent's workspace goes wherever it is, and not only below the home directory.
     pub(crate) removes_any_workspace: Option<bool>,
-    /// Whether a removal is finished although the agent's workspace cannot be moved to the trash. 2026.8.2 leaves it pending, with
-    /// the agent's sessions, makes no agent of this name before, and does not start any more at its next restart.
+    /// Whether a removal is finished although the agent's workspace cannot be moved to the trash. 2026.8.2 leaves it pending, and
+    /// makes no agent of this name before.
     pub(crate) removals_finish: Option<bool>,
     /// Whether a removal stays although another follows before the config was loaded anew.
     pub(crate) removals_stay: Option<bool>,
