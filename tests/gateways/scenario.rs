@@ -1,7 +1,7 @@
 //! One fleet on a gateway that is as people run them: it arrives, is edited, drifts, gets new tokens, and loses an agent.
 
 use openclaw_controller::gateway::{GatewayError, probe};
-use openclaw_controller::lab::{self, RealGateway};
+use openclaw_controller::lab::RealGateway;
 use openclaw_controller::model::{ConditionStatus, ConditionType, Effect};
 use tempfile::TempDir;
 
