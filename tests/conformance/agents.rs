@@ -163,15 +163,15 @@ pub(crate) async fn a_removed_agent_is_not_brought_back_by_a_patch_alone(env: &E
         let client = env.client().await;
         let error = client.sessions_patch(&session_key(&agent), "Label").await.unwrap_err();
         assert_eq!(error.class(), ErrorClass::Unavailable, "{error}");
-        // Removed once more, the gateway is as before. One that has stayed may not know what to remove before it was asked to
-        // make it: it says that it has it, and has forgotten from then on that it was removed.
+        // Removed once more, the gateway is as before. One that has stayed may not know what to remove: asked to make it, it
+        // says that it has it, has forgotten from then on that it was removed, and applies the next patch.
         if !delete(&client, &agent).await {
             assert!(stays, "{error}");
-            let error = client
-                .agents_create(&agent, &env.workspace(agent.as_str()))
-                .await
-                .unwrap_err();
+            let workspace = env.workspace(agent.as_str());
+            let error = client.agents_create(&agent, &workspace).await.unwrap_err();
             assert!(error.message().contains("already exists"), "{error}");
+            let patch = env.roster_patch([(agent.to_string(), json!({ "name": "Once more" }))]);
+            env.patch(&patch).await.unwrap();
             until("it is removed", || async { delete(&client, &agent).await }).await;
         }
     } else {
