@@ -34,7 +34,8 @@ pub(crate) struct Facts {
     pub(crate) reports: String,
     /// What probing should find.
     pub(crate) dialect: Dialect,
-    /// Whether `config.get` shows the gateway's token in spite of all: 2026.8.2 does, in `sourceConfigBeforeMigrations`.
+    /// Whether `config.get` shows the gateway's token in spite of all: 2026.3.31 does in `sourceConfig` and `runtimeConfig`, 2026.8.2 in
+    /// `sourceConfigBeforeMigrations`.
     pub(crate) shows_token: bool,
     /// Whether it has `config.schema.lookup`.
     pub(crate) schema: bool,
@@ -91,7 +92,7 @@ pub(crate) struct Facts {
     pub(crate) update_loses_channels: Option<bool>,
     /// Whether `chat.send` refuses the session of an agent that is not in the config.
     pub(crate) chat_knows_agents: Option<bool>,
-    /// Whether `sessions.delete` works at all: an installation without the scripts of its dependencies may lack a module for it.
+    /// Whether `sessions.delete` and `sessions.reset` work at all: an installation without the scripts of its dependencies may lack a module for them.
     pub(crate) session_delete: Option<bool>,
 }
 
@@ -105,7 +106,7 @@ impl Facts {
         let mut facts = Self {
             reports: if since("2026.3.31") { version } else { "dev" }.to_owned(),
             dialect: if entries { entries_dialect() } else { list_dialect() },
-            shows_token: version == "2026.8.2",
+            shows_token: matches!(version, "2026.3.31" | "2026.8.2"),
             schema: since("2026.3.31"),
             schema_root: since("2026.5.28"),
             schema_channel_defaults: entries,
