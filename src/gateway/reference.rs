@@ -285,7 +285,7 @@ mod tests {
         let file = dir.path().join("token");
         let (class, message) = resolve(&references, "file:token").await.unwrap_err();
         assert_eq!(class, ErrorClass::TokenUnavailable);
-        assert!(message.contains("token cannot be read: No such file"), "{message}");
+        assert!(message.contains("cannot be found: No such file"), "{message}");
         for (text, says) in [
             (&b""[..], "is empty"),
             (b"\n\n", "is empty"),

@@ -44,6 +44,9 @@ pub struct Options {
     pub channels: bool,
     /// Its agents' workspaces below the home directory of its user: old gateways remove an agent's files nowhere else.
     pub below_home: bool,
+    /// Its state in `.openclaw` of the home directory of its user, as people's gateways have it, and not beside it: 2026.8.2
+    /// removes no agent's sessions elsewhere, and does not start again after such a removal.
+    pub state_below_home: bool,
 }
 
 impl fmt::Debug for Options {
@@ -54,6 +57,7 @@ impl fmt::Debug for Options {
             .field("remote", &self.remote)
             .field("channels", &self.channels)
             .field("below_home", &self.below_home)
+            .field("state_below_home", &self.state_below_home)
             .finish_non_exhaustive()
     }
 }
@@ -71,6 +75,7 @@ pub struct RealGateway {
     remote: Option<(PathBuf, IpAddr)>,
     channels: bool,
     below_home: bool,
+    state_below_home: bool,
 }
 
 /// What is run in a gateway's directory: an upgrade puts another one in its place.
@@ -120,6 +125,7 @@ impl RealGateway {
             remote: options.remote,
             channels: options.channels,
             below_home: options.below_home,
+            state_below_home: options.state_below_home,
         };
         gateway.prepare()?;
         gateway.start_again().await?;
@@ -157,6 +163,9 @@ impl RealGateway {
 
     /// Its `OPENCLAW_STATE_DIR`.
     pub fn state_dir(&self) -> PathBuf {
+        if self.state_below_home {
+            return self.home().join(".openclaw");
+        }
         self.directory.join("state")
     }
 
