@@ -358,9 +358,10 @@ impl<S: Store, C: Connector> World<S, C> {
                         true
                     }
                     // Whether a write whose permit remains has restarted it is not known: it counts.
-                    Some(_) => false,
+                    Some(reason) if written.explains(reason.at) => false,
                     None if written.explains(now) => true,
-                    None => {
+                    // The connection has outlived whatever the write could have done.
+                    _ => {
                         quiet.push(written.give_up());
                         false
                     }
