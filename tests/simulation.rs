@@ -29,6 +29,8 @@ mod faults;
 mod fights;
 #[path = "simulation/fleet.rs"]
 mod fleet;
+#[path = "simulation/held.rs"]
+mod held;
 #[path = "simulation/incompatible.rs"]
 mod incompatible;
 #[path = "simulation/interrupted.rs"]

@@ -121,6 +121,13 @@ fn text(diff: &GatewayDiff) -> String {
     for step in &diff.config.held {
         let _ = writeln!(out, "  not now: {}", config_step(step));
     }
+    for step in &diff.config.held_creations {
+        let _ = writeln!(
+            out,
+            "  not now: + agent {}, made by the gateway  ({})",
+            step.id, step.why
+        );
+    }
     for step in &diff.config.held_removals {
         let _ = writeln!(out, "  not now: - agent {}  ({})", step.id, step.why);
     }

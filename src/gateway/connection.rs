@@ -8,6 +8,7 @@ use futures::{Sink, SinkExt, Stream, StreamExt};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::error::CapacityError;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -39,6 +40,8 @@ pub struct CloseReason {
     pub message: String,
     /// The class of the error that requests on the connection get.
     pub class: ErrorClass,
+    /// When it was known to end.
+    pub at: Instant,
 }
 
 impl CloseReason {
@@ -57,6 +60,7 @@ impl CloseReason {
             restart_expected: None,
             message: clean(message.as_ref()),
             class,
+            at: Instant::now(),
         }
     }
 

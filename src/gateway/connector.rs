@@ -149,22 +149,20 @@ impl WebSocketConnector {
     }
 
     /// Connects with the token that the gateway issued to our device, if there is one, and else, or if that is refused, with the
-    /// row's. So there are two connections at most.
-    async fn enter(&self, target: &Target, until: Instant) -> Result<Client, GatewayError> {
+    /// row's. So there are two connections at most. Returns what is to be kept as well.
+    async fn enter(&self, target: &Target, until: Instant) -> Result<(Client, Option<Issued>), GatewayError> {
         let token = self.references.resolve(target.token.as_ref()).await?;
         if target.disable_device_pairing {
             // Without a device there are no tokens of it.
             let welcome = self.attempt(target, Credential::shared(token), until).await?;
-            return Ok(welcome.client);
+            return Ok((welcome.client, None));
         }
         let key = Key::new(target, ROLE, self.identity.id(), token.as_ref());
         if let Some(issued) = self.device_tokens.find(&key).await {
             match self.attempt(target, Credential::device(issued.clone()), until).await {
                 Ok(welcome) => {
-                    if welcome.device_token.is_some() {
-                        self.device_tokens.keep(&key, welcome.device_token.as_ref()).await;
-                    }
-                    return Ok(welcome.client);
+                    let issued = welcome.device_token.map(|token| (key, Some(token)));
+                    return Ok((welcome.client, issued));
                 }
                 Err(error) if refuses_token(&error) => {
                     tracing::warn!(
@@ -179,10 +177,12 @@ impl WebSocketConnector {
             }
         }
         let welcome = self.attempt(target, Credential::shared(token), until).await?;
-        self.device_tokens.keep(&key, welcome.device_token.as_ref()).await;
-        Ok(welcome.client)
+        Ok((welcome.client, Some((key, welcome.device_token))))
     }
 }
+
+/// What a gateway has issued to this device; `None` if nothing, so that what was there before is not shown again.
+type Issued = (Key, Option<SecretString>);
 
 impl Connector for WebSocketConnector {
     async fn connect(&self, target: &Target) -> Result<Client, GatewayError> {
@@ -200,7 +200,12 @@ impl Connector for WebSocketConnector {
         };
         let outcome = result.as_ref().map_or_else(GatewayError::reason, |_| "ok");
         self.metrics.record("connect", outcome, started.elapsed());
-        result.map_err(|error| error.during("connect"))
+        let (client, issued) = result.map_err(|error| error.during("connect"))?;
+        if let Some((key, issued)) = issued {
+            // The gateway has let us in: a slow disk is no reason to say that it did not.
+            self.device_tokens.keep(&key, issued.as_ref()).await;
+        }
+        Ok(client)
     }
 }
 

@@ -4,12 +4,12 @@
 //! is kept by gateway and role, and used only for the URL it was issued at, by the device it was issued to, and while the row's
 //! token is the one with which it was obtained: a row that was changed is what somebody wants now.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -22,6 +22,9 @@ use crate::model::GatewayId;
 
 /// How long the file may take: nobody waits for a file server to connect to a gateway.
 const DEADLINE: Duration = Duration::from_secs(5);
+
+/// How often a lock that another process holds is tried.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// The largest file that is read, in bytes: room for some ten thousand gateways.
 const MOST: u64 = 8 << 20;
@@ -173,7 +176,7 @@ fn change(path: &Path, key: &Key, token: Option<&SecretString>, only: Option<&Se
     let mut lock = path.file_name().unwrap_or_default().to_owned();
     lock.push(".lock");
     let lock = private().append(true).create(true).open(path.with_file_name(lock))?;
-    lock.lock()?;
+    await_lock(&lock)?;
     let mut contents = load(path)?;
     let at = contents.tokens.iter().position(|entry| entry.key.same_place(key));
     let is = |at: usize, token: &SecretString| {
@@ -213,6 +216,20 @@ fn change(path: &Path, key: &Key, token: Option<&SecretString>, only: Option<&Se
         // Left behind it would be litter that holds tokens.
         let _ = fs::remove_file(&temporary);
     })
+}
+
+/// Takes the lock, or gives up when nobody waits for it any longer: whoever holds it may be stopped, and each thread that waits for
+/// ever is one less for everybody.
+fn await_lock(lock: &File) -> io::Result<()> {
+    let begin = Instant::now();
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if begin.elapsed() < DEADLINE => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => return Err(io::Error::other("another process keeps it locked")),
+        }
+    }
 }
 
 /// Files that only their owner can read.

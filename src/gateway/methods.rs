@@ -8,10 +8,14 @@ use super::client::{Client, REQUEST_DEADLINE};
 use super::config::{self, PatchOutcome};
 use super::error::{ErrorClass, GatewayError};
 use super::files::{self, SetOutcome};
+use super::redact::clean;
 use crate::model::{Effect, FileContent, FileName, FileStat, GatewayAgentId, ObservedConfig};
 
 /// How long making or removing an agent may take: removing took 5 s on an idle gateway, and waits for a reload of the whole roster.
 const DELETE_DEADLINE: Duration = Duration::from_mins(2);
+
+/// How 2026.8.2 says that an agent cannot be made because its last removal is not finished.
+const REMOVAL_PENDING: &str = "deletion cleanup is still pending";
 
 /// The agents that a gateway serves: those of its config, or an implied `main`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +49,25 @@ pub struct SchemaChild {
     pub key: String,
     /// What a change of it does to the gateway, where the gateway tells.
     pub reload: Option<Effect>,
+}
+
+/// What became of the removal of an agent that was there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removal {
+    /// What the gateway says that it could not remove with it: each a path and a reason. Only the newest tell. 2026.8.2 keeps the
+    /// removal pending then.
+    pub left: Vec<String>,
+}
+
+impl Removal {
+    fn of(payload: &Value) -> Self {
+        let failed = payload.get("failed").and_then(Value::as_array);
+        let left = failed.into_iter().flatten().map(|failed| {
+            let text = |key: &str| clean(failed.get(key).and_then(Value::as_str).unwrap_or("?"));
+            format!("{}: {}", text("path"), text("reason"))
+        });
+        Self { left: left.collect() }
+    }
 }
 
 /// What the gateway said of a chat message.
@@ -129,7 +152,27 @@ impl Client {
 
     /// Makes an agent; its name is its id. Where it was removed before, this alone brings it back. Returns the id that the
     /// gateway gave it.
+    ///
+    /// A gateway that has not finished that removal, because it could not remove the files, is asked to finish it first: 2026.8.2
+    /// makes no agent before.
     pub async fn agents_create(&self, agent: &GatewayAgentId, workspace: &str) -> Result<GatewayAgentId, GatewayError> {
+        match self.agents_create_once(agent, workspace).await {
+            Err(error) if error.message().contains(REMOVAL_PENDING) => {
+                let finished = self.agents_delete(agent).await?;
+                if finished.is_some_and(|removal| !removal.left.is_empty()) {
+                    return Err(error);
+                }
+                self.agents_create_once(agent, workspace).await
+            }
+            made => made,
+        }
+    }
+
+    async fn agents_create_once(
+        &self,
+        agent: &GatewayAgentId,
+        workspace: &str,
+    ) -> Result<GatewayAgentId, GatewayError> {
         let params = json!({"name": agent.as_str(), "workspace": workspace});
         let payload = self
             .call_within("agents.create", &format!("agent {agent}"), params, DELETE_DEADLINE)
@@ -139,13 +182,18 @@ impl Client {
             .ok_or_else(|| GatewayError::protocol("the gateway names no agent that it made").during("agents.create"))
     }
 
-    /// Removes an agent and its files. `false` if it was not there.
-    pub async fn agents_delete(&self, agent: &GatewayAgentId) -> Result<bool, GatewayError> {
+    /// Removes an agent and its files. `None` if it was not there.
+    ///
+    /// Never without its files: a 2026.8.2 that keeps the database of an agent's sessions does not start any more.
+    pub async fn agents_delete(&self, agent: &GatewayAgentId) -> Result<Option<Removal>, GatewayError> {
         let params = json!({"agentId": agent.as_str(), "deleteFiles": true});
         let result = self
             .call_within("agents.delete", &format!("agent {agent}"), params, DELETE_DEADLINE)
             .await;
-        found(result.map(|_| true))
+        match result {
+            Err(error) if error.class() == ErrorClass::NotFound => Ok(None),
+            result => result.map(|payload| Some(Removal::of(&payload))),
+        }
     }
 
     /// What the gateway lists of an agent's files. Not every file that can be read is listed everywhere.

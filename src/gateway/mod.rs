@@ -39,7 +39,7 @@ pub use device::{DeviceIdentity, DeviceIdentityError};
 pub use error::{ErrorClass, GatewayError};
 pub use files::SetOutcome;
 pub use handshake::{CONNECT_DEADLINE, handshake};
-pub use methods::{AgentsList, ChatReceipt, SchemaChild, SchemaNode};
+pub use methods::{AgentsList, ChatReceipt, Removal, SchemaChild, SchemaNode};
 pub use metrics::RpcMetrics;
 pub use probe::probe;
 pub use reference::{TokenDirError, TokenReferences, VARIABLE_PREFIX};

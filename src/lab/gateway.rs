@@ -44,6 +44,9 @@ pub struct Options {
     pub channels: bool,
     /// Its agents' workspaces below the home directory of its user: old gateways remove an agent's files nowhere else.
     pub below_home: bool,
+    /// Its state in `.openclaw` of the home directory of its user, as people's gateways have it, and not beside it: 2026.8.2
+    /// removes no agent's sessions elsewhere, and does not start again after such a removal.
+    pub state_below_home: bool,
 }
 
 impl fmt::Debug for Options {
@@ -54,6 +57,7 @@ impl fmt::Debug for Options {
             .field("remote", &self.remote)
             .field("channels", &self.channels)
             .field("below_home", &self.below_home)
+            .field("state_below_home", &self.state_below_home)
             .finish_non_exhaustive()
     }
 }
@@ -71,6 +75,7 @@ pub struct RealGateway {
     remote: Option<(PathBuf, IpAddr)>,
     channels: bool,
     below_home: bool,
+    state_below_home: bool,
 }
 
 /// What is run in a gateway's directory: an upgrade puts another one in its place.
@@ -120,6 +125,7 @@ impl RealGateway {
             remote: options.remote,
             channels: options.channels,
             below_home: options.below_home,
+            state_below_home: options.state_below_home,
         };
         gateway.prepare()?;
         gateway.start_again().await?;
@@ -157,6 +163,9 @@ impl RealGateway {
 
     /// Its `OPENCLAW_STATE_DIR`.
     pub fn state_dir(&self) -> PathBuf {
+        if self.state_below_home {
+            return self.home().join(".openclaw");
+        }
         self.directory.join("state")
     }
 
@@ -244,20 +253,25 @@ impl RealGateway {
     }
 
     async fn output(&self, command: Command, what: &str) -> Result<String> {
+        Ok(self.finished(command, what, START).await?.0)
+    }
+
+    /// Runs a command to its end; returns what it printed, and what it said of errors.
+    async fn finished(&self, command: Command, what: &str, within: Duration) -> Result<(String, String)> {
         let mut command = tokio::process::Command::from(command);
         let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
-        let output = tokio::time::timeout(START, output)
+        let output = tokio::time::timeout(within, output)
             .await
-            .with_context(|| format!("{what} was not done after {} s", START.as_secs()))?
+            .with_context(|| format!("{what} was not done after {} s", within.as_secs()))?
             .with_context(|| format!("cannot run {}", self.node.display()))?;
-        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (printed, said) = (text(&output.stdout), text(&output.stderr));
         ensure!(
             output.status.success(),
-            "{what} failed ({}):\n{printed}\n{}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
+            "{what} failed ({}):\n{printed}\n{said}",
+            output.status
         );
-        Ok(printed)
+        Ok((printed, said))
     }
 
     /// Puts another version in the place of the one that runs in this directory, installing it first if need be, as an operator
@@ -283,24 +297,9 @@ impl RealGateway {
     /// # Errors
     /// When it cannot be run, fails, or is not done after five minutes.
     pub async fn doctor(&self) -> Result<String> {
-        let mut command =
-            tokio::process::Command::from(self.command(&["doctor", "--fix", "--yes", "--non-interactive"]));
-        command.stdin(Stdio::null()).kill_on_drop(true);
-        let output = tokio::time::timeout(DOCTOR, command.output())
-            .await
-            .context("the doctor is not done after five minutes")?
-            .context("cannot run the doctor")?;
-        let said = format!(
-            "{}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
-        ensure!(
-            output.status.success(),
-            "the doctor failed ({}):\n{said}",
-            output.status
-        );
-        Ok(said)
+        let command = self.command(&["doctor", "--fix", "--yes", "--non-interactive"]);
+        let (printed, said) = self.finished(command, "the doctor", DOCTOR).await?;
+        Ok(printed + &said)
     }
 
     /// Stops it and starts it again.

@@ -136,6 +136,8 @@ pub struct CreationStep {
     pub workspace: String,
     /// Why, in a few words.
     pub why: String,
+    /// What it does to the gateway.
+    pub effect: Effect,
 }
 
 /// An agent to remove, with its files and sessions.
@@ -155,6 +157,9 @@ pub struct GatewayPlan {
     /// Agents that the gateway has to make itself.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub creations: Vec<CreationStep>,
+    /// Agents that the gateway is not asked to make at present, because that would restart it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub held_creations: Vec<CreationStep>,
     /// The steps, in the order in which they are printed; all of them go in one patch.
     pub steps: Vec<ConfigStep>,
     /// The JSON merge patch that carries out the steps; `None` if there are none.
@@ -188,6 +193,12 @@ impl GatewayPlan {
         self.steps.iter().map(|step| step.effect).max().unwrap_or(Effect::None)
     }
 
+    /// The effect of the creations.
+    pub fn creation_effect(&self) -> Effect {
+        let effects = self.creations.iter().map(|step| step.effect);
+        effects.max().unwrap_or(Effect::None)
+    }
+
     /// The effect of the removals.
     pub fn removal_effect(&self) -> Effect {
         self.removals
@@ -199,7 +210,7 @@ impl GatewayPlan {
 
     /// Whether something of it is expected to restart the gateway.
     pub fn restarts(&self) -> bool {
-        self.effect().max(self.removal_effect()) == Effect::Restart
+        self.effect().max(self.creation_effect()).max(self.removal_effect()) == Effect::Restart
     }
 
     /// The parts of the config that the patch changes.

@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use super::merge::patch_to;
 use super::removal::{RemovalGoal, plan_removals};
 use crate::model::{
-    ConfigChange, ConfigStep, CreationStep, Dialect, Effect, GatewayAgentId, GatewayPlan, ObservedConfig, RosterShape,
-    Visibility,
+    ConfigChange, ConfigPart, ConfigStep, CreationStep, Dialect, Effect, GatewayAgentId, GatewayPlan, ObservedConfig,
+    RosterShape, Visibility,
 };
 
 /// How many agents one patch adds at most. The cost of a patch grows with the whole roster (measured on 2026.9.6: 100 new
@@ -73,13 +73,20 @@ pub(super) struct Steps<'a> {
     hold: &'a Hold,
     shape: RosterShape,
     dialect: &'a Dialect,
+    /// Whether a new agent has to come with `agents.ownership`: then the one is not made without the other.
+    lacks_ownership: bool,
 }
 
 impl Steps<'_> {
     /// Plans a change. `false` if it is held: then nothing of it may get into the patch.
     pub(super) fn add(&mut self, change: ConfigChange, why: &str) -> bool {
-        let effects = change.parts().iter().map(|part| self.dialect.effect(*part));
-        let effect = effects.max().unwrap_or(Effect::Restart);
+        let brings = match change {
+            ConfigChange::AddAgent { .. } if self.lacks_ownership => ConfigChange::SetOwnership.parts(),
+            _ => &[],
+        };
+        let parts = change.parts().iter().chain(brings);
+        let effect = parts.map(|part| self.dialect.effect(*part)).max();
+        let effect = effect.unwrap_or(Effect::Restart);
         let held = self.hold.holds(&change, effect, self.shape);
         let step = ConfigStep {
             change,
@@ -108,14 +115,18 @@ pub fn plan_gateway(goal: &GatewayGoal, observed: &ObservedConfig, dialect: &Dia
         if is_new {
             // These gateways remember whom they removed, and take them back by a call of its own only.
             if shape == RosterShape::Entries && goal.removed.contains(&want.id) {
-                if plan.creations.len() == MAX_CREATIONS_AT_ONCE {
+                let step = CreationStep {
+                    id: want.id.clone(),
+                    workspace: want.workspace.clone(),
+                    why: "not in the roster, and was removed from this gateway before".into(),
+                    effect: dialect.effect(ConfigPart::Roster),
+                };
+                if goal.hold.restarts && step.effect == Effect::Restart {
+                    plan.held_creations.push(step);
+                } else if plan.creations.len() == MAX_CREATIONS_AT_ONCE {
                     plan.deferred += 1;
                 } else {
-                    plan.creations.push(CreationStep {
-                        id: want.id.clone(),
-                        workspace: want.workspace.clone(),
-                        why: "not in the roster, and was removed from this gateway before".into(),
-                    });
+                    plan.creations.push(step);
                 }
                 continue;
             }
@@ -124,7 +135,7 @@ pub fn plan_gateway(goal: &GatewayGoal, observed: &ObservedConfig, dialect: &Dia
                 continue;
             }
         }
-        let fields = plan_entry(&mut steps(&mut plan, goal, shape, dialect), want, observed);
+        let fields = plan_entry(&mut steps(&mut plan, goal, observed, dialect), want, observed);
         if !fields.is_empty() {
             added += usize::from(is_new);
             entries.push((want.id.clone(), fields));
@@ -133,11 +144,11 @@ pub fn plan_gateway(goal: &GatewayGoal, observed: &ObservedConfig, dialect: &Dia
     entries.extend(plan_removals(&mut plan, goal, observed, dialect));
     let mut patch = Map::new();
     if !entries.is_empty() {
-        let mut steps = steps(&mut plan, goal, shape, dialect);
+        let mut steps = steps(&mut plan, goal, observed, dialect);
         patch.insert("agents".into(), roster_patch(&mut steps, entries, added, observed));
     }
     let has_agents = !goal.roster.is_empty();
-    let mut steps = steps(&mut plan, goal, shape, dialect);
+    let mut steps = steps(&mut plan, goal, observed, dialect);
     if has_agents && !observed.has_exec_host && steps.add(ConfigChange::SetExecHost, "tools.exec.host is not set") {
         patch.insert("tools".into(), json!({"exec": {"host": "gateway"}}));
     }
@@ -150,12 +161,19 @@ pub fn plan_gateway(goal: &GatewayGoal, observed: &ObservedConfig, dialect: &Dia
     plan
 }
 
-fn steps<'a>(plan: &'a mut GatewayPlan, goal: &'a GatewayGoal, shape: RosterShape, dialect: &'a Dialect) -> Steps<'a> {
+fn steps<'a>(
+    plan: &'a mut GatewayPlan,
+    goal: &'a GatewayGoal,
+    observed: &ObservedConfig,
+    dialect: &'a Dialect,
+) -> Steps<'a> {
+    let shape = observed.shape.unwrap_or(dialect.roster);
     Steps {
         plan,
         hold: &goal.hold,
         shape,
         dialect,
+        lacks_ownership: shape == RosterShape::Entries && observed.ownership.is_none(),
     }
 }
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::failure::AgentFailure;
-use super::fights::{FIGHTING_WRITER, Fights};
+use super::fights::Fights;
 use super::gateway::session_lost;
 use super::goal;
+use super::held::HeldBack;
 use super::memory::AgentMemory;
 use super::observe::{Reading, Workspace};
 use super::session::Session;
@@ -84,13 +85,16 @@ impl<S: Store, C: Connector> AgentReconciler<S, C> {
         }
         // Parked before the look, so that a gateway that becomes ready in between finds it.
         world.state().parked.insert(*key);
-        let session = world
-            .sessions
-            .get(gateway.id())
-            .filter(|session| session.is_registered(&agent.gateway_agent_id));
-        let Some(session) = session else {
+        let Some(session) = world.sessions.get(gateway.id()) else {
             return Ok(Action::Done);
         };
+        if !session.is_registered(&agent.gateway_agent_id) {
+            let held = session.held_back(&agent.gateway_agent_id, &gateway.roster_digest);
+            return match held {
+                Some(held) => world.report_held_back(&gateway, &agent, held, order).await,
+                None => Ok(Action::Done),
+            };
+        }
         world.state().parked.remove(key);
         match world.converge_agent(&gateway, &agent, &session, order).await {
             Ok((report, requeue)) => {
@@ -176,7 +180,7 @@ impl<S: Store, C: Connector> World<S, C> {
             plan = withhold(plan);
         }
         let fights = if order.is_none() && !withheld {
-            self.file_fights(gateway, agent, session, &memory, &token, &mut plan)
+            self.file_fights(gateway, agent, session, &memory, (&workspace, &token), &mut plan)
                 .await?
         } else {
             // A sync writes what it is asked to.
@@ -213,7 +217,7 @@ impl<S: Store, C: Connector> World<S, C> {
                 known.provisioned = Some(gateway.id());
             }
         }
-        let mut report = self.agent_report(agent, session, &rendered, &plan, &token, withheld);
+        let mut report = self.agent_report(gateway, agent, session, &rendered, &plan, &token, withheld);
         report.add_fights(&fights);
         if !withheld {
             self.files_seen(agent, session, fights.held().filter_map(FileName::of));
@@ -285,8 +289,13 @@ impl<S: Store, C: Connector> World<S, C> {
         known != Some(gateway.id()) && existed_before_us(gateway, agent)
     }
 
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a different part of what was seen, and there is one caller"
+    )]
     fn agent_report(
         &self,
+        gateway: &GatewaySpec,
         agent: &AgentSpec,
         session: &Session,
         rendered: &Rendered,
@@ -310,12 +319,9 @@ impl<S: Store, C: Connector> World<S, C> {
                 );
                 report.set(Registered, False, "HeartbeatRefused", message);
             }
-            _ if session.is_fought(&agent.gateway_agent_id) => report.set(
-                Registered,
-                False,
-                FIGHTING_WRITER,
-                "something else insists on another roster entry; see the gateway's condition ConfigSynced",
-            ),
+            _ if let Some(held) = session.held_back(&agent.gateway_agent_id, &gateway.roster_digest) => {
+                report.set(Registered, False, held.reason, held.message.clone());
+            }
             _ => report.set(
                 Registered,
                 True,
@@ -364,6 +370,37 @@ impl<S: Store, C: Connector> World<S, C> {
         report
     }
 
+    /// The status of an agent that is not in the roster with its workspace, and is not put there now: nothing of its files can be
+    /// looked at.
+    async fn report_held_back(
+        &self,
+        gateway: &GatewaySpec,
+        agent: &AgentSpec,
+        held: &HeldBack,
+        order: Option<&Order>,
+    ) -> Result<Action, ReconcileError> {
+        use ConditionStatus::{False, Unknown};
+        use ConditionType::{FilesSynced, Paused, Registered, TokenValid};
+        if !self.is_as_looked_at(gateway, agent) {
+            return Ok(Action::Done);
+        }
+        tell(order, Look::held_back(held));
+        let mut report = AgentReport::default();
+        report.set(Paused, False, "NotPaused", NOT_PAUSED);
+        report.set(Registered, False, held.reason, held.message.clone());
+        for kind in [TokenValid, FilesSynced] {
+            report.set(
+                kind,
+                Unknown,
+                "NotObserved",
+                "the agent is not in the gateway's roster with its workspace",
+            );
+        }
+        let again = self.follow_wake(gateway, agent, &mut report).await?;
+        self.report_agent(agent, report).await?;
+        Ok(again.map_or(Action::Done, Action::RequeueAfter))
+    }
+
     /// Turns a failure into the agent's status and into what the queue does next.
     async fn agent_failed(
         &self,
@@ -394,6 +431,10 @@ impl<S: Store, C: Connector> World<S, C> {
             AgentFailure::NotKept(file) => {
                 self.state().agents.entry(id).or_default().not_kept.insert(file);
                 ("NotKept", failure.to_string(), None)
+            }
+            AgentFailure::Overtaken(file, ref error) => {
+                self.state().agents.entry(id).or_default().not_kept.insert(file);
+                (error.reason(), failure.to_string(), error.retry_after())
             }
             AgentFailure::Store(error) => return Err(ReconcileError::from_error(error)),
             AgentFailure::TokenRace => {

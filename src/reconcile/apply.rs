@@ -11,7 +11,7 @@ use super::session::Session;
 use super::spec::AgentSpec;
 use super::tokens::TokenUse;
 use super::world::World;
-use crate::gateway::{Connector, SetOutcome};
+use crate::gateway::{Connector, ErrorClass, SetOutcome};
 use crate::model::{AgentPlan, FileName, FileStat, FileStep, TOKEN_SENTINEL};
 use crate::plan::ObservedFile;
 use crate::store::Store;
@@ -34,7 +34,11 @@ impl<S: Store, C: Connector> World<S, C> {
             };
             tracing::debug!(agent = %agent.row.id, file = %step.file, why = step.why, "writing");
             let expected = step.expected_hash.as_deref();
-            let answer = session.client.files_set(id, step.file, &text, expected).await?;
+            let answer = session.client.files_set(id, step.file, &text, expected).await;
+            let answer = answer.map_err(|error| match error.class() {
+                ErrorClass::Conflict => AgentFailure::Overtaken(step.file, error),
+                _ => AgentFailure::Gateway(error),
+            })?;
             if confirms(&answer, &text) {
                 tracing::debug!(agent = %agent.row.id, file = %step.file, "read back equal");
                 let stat = FileStat {

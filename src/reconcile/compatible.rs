@@ -39,12 +39,20 @@ pub(super) async fn known_dialect(
     if let Some(minimum) = minimum {
         check_version(client, minimum).await?;
     }
-    probe(client).await.map_err(|error| match error.class() {
+    probe(client).await.map_err(|error| unprobed(client, error))
+}
+
+/// What it means that a gateway could not be asked what it can do.
+fn unprobed(client: &Client, error: GatewayError) -> GatewayFailure {
+    match error.class() {
         ErrorClass::UnsupportedGateway => {
             GatewayFailure::Incompatible(Incompatible::settled(error.reason(), error.to_string()))
         }
+        // What ends the connection is no answer.
+        ErrorClass::ProtocolError if client.is_closed() => GatewayFailure::Connect(error),
+        ErrorClass::ProtocolError => GatewayFailure::Incompatible(unknown_config(&error)),
         _ => GatewayFailure::Probe(error),
-    })
+    }
 }
 
 /// Refuses a gateway that is older than the operator wants, and one that does not say how old it is.
@@ -54,7 +62,8 @@ async fn check_version(client: &Client, minimum: &GatewayVersion) -> Result<(), 
         None
     } else {
         // Some old ones call themselves "dev", and write into their config who they are.
-        client.config_get().await.map_err(GatewayFailure::Probe)?.written_by
+        let config = client.config_get().await;
+        config.map_err(|error| unprobed(client, error))?.written_by
     };
     version_finding(minimum, told, written.as_deref()).map_or(Ok(()), |found| Err(GatewayFailure::Incompatible(found)))
 }

@@ -17,8 +17,8 @@ use super::world::Settings;
 use super::{agent, fights, goal, leftovers, removal, restarts};
 use crate::gateway::{Connector, Target};
 use crate::model::{
-    AgentId, AgentPlan, FileName, GatewayAgentId, GatewayId, GatewayPlan, GatewaySnapshot, Leftover, LeftoverReason,
-    NewLead, ObjectRef, ObservedConfig, Undoing,
+    AgentId, AgentPlan, FileName, GatewayId, GatewayPlan, GatewaySnapshot, Leftover, NewLead, ObjectRef,
+    ObservedConfig, Undoing,
 };
 use crate::plan::{AgentGoal, FilePolicy, ObservedFile, ObservedFiles, Refused, plan_agent, plan_gateway, plan_leads};
 use crate::render::TemplateSet;
@@ -82,6 +82,7 @@ impl GatewayDiff {
         !self.leads.is_empty()
             || !self.config.is_empty()
             || !self.config.held.is_empty()
+            || !self.config.held_creations.is_empty()
             || !self.config.held_removals.is_empty()
             || self.agents.iter().any(AgentDiff::differs)
     }
@@ -98,10 +99,11 @@ impl AgentDiff {
     }
 }
 
-/// The agents that a controller would find left on gateways as soon as it looked at these rows: by gateway and id.
-pub fn left_behind(fleet: &[GatewaySnapshot]) -> Vec<(GatewayId, GatewayAgentId)> {
+/// The agents that a controller would find left on gateways as soon as it looked at these rows.
+pub fn left_behind(fleet: &[GatewaySnapshot]) -> Vec<Leftover> {
     let specs = fleet.iter().map(|snapshot| spec::derive(snapshot.clone(), "", 0));
-    specs.flat_map(|spec| leftovers::about_to_be_left(&spec)).collect()
+    let now = chrono::Utc::now();
+    specs.flat_map(|spec| leftovers::about_to_be_left(&spec, now)).collect()
 }
 
 /// Finds what would change on a gateway now. `left`: what is [`left_behind`] in the whole fleet.
@@ -111,7 +113,7 @@ pub async fn diff<S: Store, C: Connector>(
     templates: &TemplateSet,
     settings: &Settings,
     mut snapshot: GatewaySnapshot,
-    left: &[(GatewayId, GatewayAgentId)],
+    left: &[Leftover],
 ) -> Result<GatewayDiff, StoreError> {
     let boards = snapshot.boards.values();
     let leads = plan_leads(
@@ -153,17 +155,8 @@ pub async fn diff<S: Store, C: Connector>(
     };
     let mut goal = goal::gateway(&spec, &session.dialect, &std::collections::HashMap::new());
     let mut traces = store.traces(spec.id()).await?;
-    traces.leftovers.extend(
-        left.iter()
-            .filter(|(gateway, _)| *gateway == spec.id())
-            .map(|(gateway, id)| Leftover {
-                gateway: *gateway,
-                id: id.clone(),
-                agent: AgentId(uuid::Uuid::nil()),
-                since: chrono::Utc::now(),
-                reason: LeftoverReason::RowDeleted,
-            }),
-    );
+    let left = left.iter().filter(|leftover| leftover.gateway == spec.id());
+    traces.leftovers.extend(left.cloned());
     goal.gateway.removals = removal::removals(&spec, &[], &traces, settings.prune, |_| Refused::No);
     goal.gateway.removed = traces.removed.into_keys().collect();
     let (history, now) = (store.history(spec.id()).await?, chrono::Utc::now());

@@ -12,6 +12,8 @@ pub(super) enum AgentFailure {
     Gateway(GatewayError),
     /// A file does not hold what was written.
     NotKept(FileName),
+    /// Somebody else wrote a file between our look and our write, which the gateway has refused therefore.
+    Overtaken(FileName, GatewayError),
     /// The database's answer.
     Store(StoreError),
     /// Another program changed the token's hash meanwhile.
@@ -32,6 +34,7 @@ impl fmt::Display for AgentFailure {
                     "{file} was written and does not hold what was written; something else may be writing it"
                 )
             }
+            Self::Overtaken(file, error) => write!(f, "something else was faster to write {file}: {error}"),
             Self::Store(error) => error.fmt(f),
             Self::TokenRace => f.write_str("another program changed the agent's token hash meanwhile"),
             Self::Token(message) => f.write_str(message),

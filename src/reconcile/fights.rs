@@ -8,6 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, SubsecRound, Utc};
 
 use super::memory::AgentMemory;
+use super::observe::Workspace;
 use super::session::Session;
 use super::spec::{AgentSpec, GatewaySpec};
 use super::tokens::TokenUse;
@@ -214,11 +215,14 @@ impl<S: Store, C> World<S, C> {
         agent: &AgentSpec,
         session: &Session,
         memory: &AgentMemory,
-        token: &TokenUse,
+        (workspace, token): (&Workspace, &TokenUse),
         plan: &mut AgentPlan,
     ) -> Result<Fights, StoreError> {
         let object = ObjectRef::Agent(agent.row.id);
         let same_token = token.is(memory.files_token.as_ref());
+        // Whoever took away the token that was there has changed the file, whatever has to follow.
+        let known = memory.token.as_ref().filter(|_| token.replaces_lost());
+        let taken = known.is_some_and(|known| workspace.has_lost(&known.token));
         let differing: Vec<_> = plan
             .files
             .iter()
@@ -236,12 +240,13 @@ impl<S: Store, C> World<S, C> {
                 };
                 // Another token is another text, whoever wants it.
                 let rekeyed = step.text.contains(TOKEN_SENTINEL)
+                    && !taken
                     && (token.promote.is_some() || (memory.seen.is_some() && !same_token));
                 Differing {
                     object,
                     field: step.file.to_string(),
                     generation: agent.generation,
-                    undone: !rekeyed && (was_right || memory.not_kept.contains(&step.file)),
+                    undone: (was_right && !rekeyed) || memory.not_kept.contains(&step.file),
                 }
             })
             .collect();

@@ -1,21 +1,19 @@
 //! The gateway reconciler: connect, probe, read the config, patch it once if anything differs, read it back, and let the
 //! agents in.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::compatible::{check_shape, known_dialect, unknown_config};
-use super::gateway_status::{GatewayFailure, GatewayOutcome, Held};
+use super::gateway_status::{GatewayFailure, GatewayOutcome};
 use super::goal;
+use super::held::{Held, held_back};
 use super::restarts::RESTART_PAUSE;
 use super::session::{SeenRoster, Session};
 use super::spec::GatewaySpec;
 use super::world::World;
 use crate::gateway::{Connector, ErrorClass, GatewayError, Target};
-use crate::model::{
-    ConfigChange, ConfigPart, ConfigStep, Effect, GatewayAgentId, GatewayId, GatewayPlan, ObservedConfig, RosterShape,
-};
+use crate::model::{ConfigChange, ConfigPart, Effect, GatewayId, GatewayPlan, ObservedConfig, RosterShape};
 use crate::plan::{GatewayGoal, plan_gateway};
 use crate::runtime::{Action, Context, DriftKind, Priority, ReconcileError, Reconciler};
 use crate::store::Store;
@@ -153,6 +151,8 @@ impl<S: Store, C: Connector> World<S, C> {
     async fn look(&self, spec: &GatewaySpec, session: &Session) -> Result<Look, GatewayFailure> {
         let id = spec.id();
         let config = session.client.config_get().await.map_err(|error| match error.class() {
+            // What ends the connection is no config.
+            ErrorClass::ProtocolError if session.client.is_closed() => GatewayFailure::Connect(error),
             ErrorClass::ProtocolError => GatewayFailure::Incompatible(unknown_config(&error)),
             _ => self.config_failure(spec, error),
         })?;
@@ -173,9 +173,15 @@ impl<S: Store, C: Connector> World<S, C> {
             plan = plan_gateway(&goal.gateway, &config, &dialect);
         }
         self.record_adopted(spec, &config).await?;
-        self.sessions.set_roster(id, seen(spec, &goal.gateway, &config, &plan));
         let shape = config.shape.unwrap_or(dialect.roster);
-        let held = Held::new(fights, spent.map(|spent| (spent.message(&plan, shape), spent.until)));
+        let news = self
+            .sessions
+            .set_roster(id, seen(spec, &goal.gateway, &config, &plan, shape));
+        for agent in spec.managed().filter(|agent| news.contains(&agent.gateway_agent_id)) {
+            // Nothing else would have its status written before the next resync.
+            self.agent_queue.add(agent.row.id, Priority::Change);
+        }
+        let held = Held::new(fights, spent.as_ref(), &plan, shape);
         Ok(Look {
             config,
             plan,
@@ -195,13 +201,14 @@ impl<S: Store, C: Connector> World<S, C> {
         if look.plan.creations.is_empty() {
             return Ok(None);
         }
-        let parts = [ConfigPart::Roster].into();
-        let written = self.about_to_write(session, Effect::Hot, parts).await;
-        written.map_err(GatewayFailure::Store)?;
+        let (effect, parts) = (look.plan.creation_effect(), [ConfigPart::Roster].into());
         let traces = self.known_traces(spec.id()).await?;
         self.register(spec, &look.plan, &traces).await?;
-        let (made, refused) = self.create(spec, session, &look.plan).await?;
+        let written = self.about_to_write(session, effect, parts).await;
+        written.map_err(GatewayFailure::Store)?;
+        let created = self.create(spec, session, &look.plan).await;
         self.answered(spec.id());
+        let (made, refused) = created?;
         *look = self.look(spec, session).await?;
         let lost = made.iter().find(|id| look.config.entry(id).is_none());
         Ok(refused.or_else(|| {
@@ -338,7 +345,13 @@ fn count(plan: &GatewayPlan, report: impl Fn(DriftKind, u64)) {
 }
 
 /// What a config shows of the agents, given what is still to be changed in it.
-fn seen(spec: &GatewaySpec, goal: &GatewayGoal, config: &ObservedConfig, plan: &GatewayPlan) -> SeenRoster {
+fn seen(
+    spec: &GatewaySpec,
+    goal: &GatewayGoal,
+    config: &ObservedConfig,
+    plan: &GatewayPlan,
+    shape: RosterShape,
+) -> SeenRoster {
     let registered = goal
         .roster
         .iter()
@@ -349,23 +362,17 @@ fn seen(spec: &GatewaySpec, goal: &GatewayGoal, config: &ObservedConfig, plan: &
         })
         .map(|want| want.id.clone())
         .collect();
-    let shape = config.shape.unwrap_or(RosterShape::List);
-    let of_agents = |steps: &[ConfigStep], is_fought: bool| -> HashSet<GatewayAgentId> {
-        let changes = steps.iter().map(|step| &step.change);
-        changes
-            .filter(|change| !matches!(change, ConfigChange::Lighten { .. }))
-            .filter(|change| goal.hold.fields.contains(&change.field(shape)) == is_fought)
-            .filter_map(|change| change.agent().cloned())
-            .collect()
-    };
-    let mut pending = of_agents(&plan.steps, false);
-    pending.extend(of_agents(&plan.held, false));
+    let changes = plan.steps.iter().map(|step| &step.change);
+    let pending = changes
+        .filter(|change| !matches!(change, ConfigChange::Lighten { .. }))
+        .filter_map(|change| change.agent().cloned())
+        .collect();
     let begun = goal.removals.iter().filter(|removal| removal.begun);
     SeenRoster {
         digest: spec.roster_digest.clone(),
         registered,
         pending,
-        fought: of_agents(&plan.held, true),
+        held: held_back(plan, &goal.hold, shape),
         present: config
             .roster
             .iter()

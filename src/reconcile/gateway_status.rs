@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-
 use super::compatible::Incompatible;
-use super::fights::{FIGHTING_WRITER, Fights};
 use super::gateway::{UNAUTHORIZED_PAUSE, session_lost};
+use super::held::Held;
 use super::leftovers::Unexplained;
-use super::restarts::BUDGET_EXHAUSTED;
 use super::spec::GatewaySpec;
 use super::status::{Finding, clip, transition, turned_false};
 use super::world::World;
@@ -36,41 +33,6 @@ pub(super) struct GatewayOutcome {
     pub(super) held: Held,
     /// What the gateway does not know and what was left out for it.
     pub(super) warnings: Vec<String>,
-}
-
-/// What of a gateway's config is not written at present although it differs.
-#[derive(Debug, Default)]
-pub(super) struct Held {
-    fights: Fights,
-    /// What waits because it would restart the gateway, in words, and until when.
-    restarts: Option<(String, Option<DateTime<Utc>>)>,
-}
-
-impl Held {
-    pub(super) fn new(fights: Fights, restarts: Option<(String, Option<DateTime<Utc>>)>) -> Self {
-        Self { fights, restarts }
-    }
-
-    /// When to look again.
-    pub(super) fn due(&self) -> Option<DateTime<Utc>> {
-        let restarts = self.restarts.as_ref().and_then(|(_, until)| *until);
-        self.fights.due().into_iter().chain(restarts).min()
-    }
-
-    /// What waits because it would restart the gateway, in words.
-    pub(super) fn waiting(&self) -> Option<&str> {
-        self.restarts.as_ref().map(|(message, _)| message.as_str())
-    }
-
-    /// What is wrong, for conditions.
-    fn finding(&self) -> Option<(&'static str, String)> {
-        match (self.fights.is_empty(), &self.restarts) {
-            (true, None) => None,
-            (true, Some((message, _))) => Some((BUDGET_EXHAUSTED, message.clone())),
-            (false, None) => Some((FIGHTING_WRITER, self.fights.message())),
-            (false, Some((message, _))) => Some((FIGHTING_WRITER, format!("{}; {message}", self.fights.message()))),
-        }
-    }
 }
 
 /// How far a look at a gateway came.

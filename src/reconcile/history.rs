@@ -15,7 +15,8 @@ pub(super) struct Histories {
 }
 
 impl Histories {
-    fn forget(&mut self, gateway: GatewayId) {
+    /// What is known of this gateway is true no longer.
+    pub(super) fn forget(&mut self, gateway: GatewayId) {
         self.known.remove(&gateway);
         self.epoch += 1;
     }
@@ -68,13 +69,14 @@ impl<S: Store, C> World<S, C> {
     }
 
     /// To be held while the database is told something: however that ends, it is asked again.
-    fn changing_history(&self, gateway: GatewayId) -> Changing<'_, S, C> {
+    pub(super) fn changing_history(&self, gateway: GatewayId) -> Changing<'_, S, C> {
         self.state().histories.forget(gateway);
         Changing { world: self, gateway }
     }
 }
 
-struct Changing<'a, S, C> {
+/// See [`World::changing_history`].
+pub(super) struct Changing<'a, S, C> {
     world: &'a World<S, C>,
     gateway: GatewayId,
 }

@@ -385,15 +385,14 @@ impl<S: Store, C: Connector> World<S, C> {
 
     /// Drops a gateway whose row is gone.
     async fn forget_gateway(&self, id: GatewayId) -> Result<(), StoreError> {
+        if self.cache.gateway(id).is_some() {
+            // While it is in the cache: should this fail, the next load comes back to it.
+            self.store.forget(&self.fence, &[ObjectRef::Gateway(id)]).await?;
+        }
         self.sessions.remove(id);
         self.gateway_queue.forget(&id);
         self.metrics.gateways.forget(&id);
-        {
-            let mut state = self.state();
-            state.gateways.remove(&id);
-            state.leads.remove(&id);
-            state.in_doubt.remove(&ObjectRef::Gateway(id));
-        }
+        self.state().forget_gateway(id);
         if let Some(old) = self.cache.remove(id) {
             self.notice_vanished(&old);
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::gateway_status::GatewayFailure;
 use super::memory::KnownPlace;
@@ -81,6 +81,8 @@ impl<S: Store, C: Connector> World<S, C> {
             .map(|(agent, _)| ObjectRef::Agent(*agent))
             .collect();
         let _changing = self.changing_traces(vec![spec.id()], Some(spec.id()));
+        // What was undone of theirs is forgotten with them.
+        let _history = self.changing_history(spec.id());
         self.store
             .forget(&self.fence, &gone)
             .await
@@ -357,23 +359,35 @@ fn row_deleted(agent: AgentId, id: &GatewayAgentId, gateway: GatewayId) -> Event
     }
 }
 
-/// The agents that will be left on gateways as soon as a controller looks at this one: by gateway and id.
-pub(super) fn about_to_be_left(spec: &GatewaySpec) -> Vec<(GatewayId, GatewayAgentId)> {
-    let strays = spec.agents.iter().filter(|agent| {
-        let deleting = agent.excluded == Some(Excluded::Deleting);
-        let here = agent
-            .record
-            .placement
-            .as_ref()
-            .is_some_and(|(placed, _)| *placed == spec.id());
-        !(agent.is_placed_on(spec.id()) || (deleting && here))
+/// What a controller will write down of agents that are left on gateways, as soon as it looks at this one.
+pub(super) fn about_to_be_left(spec: &GatewaySpec, now: DateTime<Utc>) -> Vec<Leftover> {
+    let strays = spec.agents.iter().filter_map(|agent| {
+        let (placed, _) = agent.record.placement.as_ref()?;
+        let here = *placed == spec.id();
+        if agent.is_placed_on(spec.id()) || (here && agent.excluded == Some(Excluded::Deleting)) {
+            return None;
+        }
+        let reason = if here {
+            LeftoverReason::IdChanged
+        } else {
+            LeftoverReason::Moved
+        };
+        Some((agent.row.id, &agent.record, reason))
     });
-    let records = strays
-        .map(|agent| &agent.record)
-        .chain(spec.vanished.iter().map(|(_, record)| record));
-    records
-        .filter(|record| record.created_by_us())
-        .filter_map(|record| record.placement.clone())
+    let vanished = spec.vanished.iter();
+    strays
+        .chain(vanished.map(|(agent, record)| (*agent, record, LeftoverReason::RowDeleted)))
+        .filter(|(_, record, _)| record.created_by_us())
+        .filter_map(|(agent, record, reason)| {
+            let (gateway, id) = record.placement.clone()?;
+            Some(Leftover {
+                gateway,
+                id,
+                agent,
+                since: now,
+                reason,
+            })
+        })
         .collect()
 }
 

@@ -15,6 +15,7 @@ mod foresee;
 mod gateway;
 mod gateway_status;
 mod goal;
+mod held;
 mod history;
 mod informer;
 mod leads;

@@ -137,6 +137,18 @@ impl Workspace {
         }
     }
 
+    /// Whether the file that is to hold this token was read and does not, or is not there.
+    pub(super) fn has_lost(&self, token: &SecretString) -> bool {
+        match &self.token_file {
+            TokenFile::Unchanged => false,
+            TokenFile::Missing => true,
+            TokenFile::Read { extracted, .. } => {
+                let mut found = extracted.tokens().iter();
+                !found.any(|there| there.expose_secret() == token.expose_secret())
+            }
+        }
+    }
+
     /// Whether anything was not read because it seemed unchanged.
     pub(super) fn has_remembered(&self) -> bool {
         !self.remembered.is_empty()

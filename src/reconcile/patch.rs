@@ -68,9 +68,7 @@ impl<S: Store, C: Connector> World<S, C> {
             () = cx.cancel.cancelled() => return Err(GatewayFailure::Cancelled),
         };
         let id = spec.id();
-        if answer.as_ref().err().is_none_or(|error| !error.outcome_unknown()) {
-            self.answered(id);
-        }
+        self.answered(id);
         let restarts = |error: &GatewayError| effect == Effect::Restart && error.class() == ErrorClass::Restarting;
         match answer.as_ref().err() {
             // What differs at the next look although it was written was undone by somebody else.

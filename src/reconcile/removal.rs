@@ -10,9 +10,10 @@ use super::session::Session;
 use super::spec::{AgentSpec, GatewaySpec};
 use super::status::{AgentReport, clip};
 use super::world::World;
-use crate::gateway::{Connector, ErrorClass, GatewayError};
+use crate::gateway::{Connector, ErrorClass, GatewayError, Removal};
 use crate::model::{
-    AgentId, ConditionStatus, ConditionType, GatewayAgentId, GatewayId, GatewayPlan, ObservedConfig, Traces,
+    AgentId, ConditionStatus, ConditionType, Event, EventKind, GatewayAgentId, GatewayId, GatewayPlan, ObjectRef,
+    ObservedConfig, Traces,
 };
 use crate::plan::{GatewayGoal, Refused, RemovalGoal};
 use crate::runtime::{Action, Context, DriftKind, Priority, ReconcileError};
@@ -147,6 +148,7 @@ impl<S: Store, C: Connector> World<S, C> {
             .map_err(GatewayFailure::Store)?;
         // The rows have changed, and what was loaded has not yet.
         let mut failure = (begun.len() < wanted.len()).then_some(GatewayFailure::Outdated);
+        let mut left = Vec::new();
         for (id, agent) in wanted.into_iter().filter(|(id, _)| begun.contains(id)) {
             if !self.is_to_go(gateway, &id, agent) {
                 failure = Some(GatewayFailure::Outdated);
@@ -159,7 +161,10 @@ impl<S: Store, C: Connector> World<S, C> {
             };
             match answer {
                 // Not found: somebody was faster.
-                Ok(_) => finished.push(id),
+                Ok(removal) => {
+                    left.extend(removal.and_then(|removal| files_left(gateway, &id, &removal)));
+                    finished.push(id);
+                }
                 Err(error) if matches!(error.class(), ErrorClass::Invalid | ErrorClass::Other) => {
                     tracing::warn!(%gateway, agent = %id, %error, "the gateway refuses to remove an agent");
                     let refusal = Refusal {
@@ -182,6 +187,10 @@ impl<S: Store, C: Connector> World<S, C> {
                     failure.get_or_insert(failed);
                 }
             }
+        }
+        if !left.is_empty() {
+            let told = self.store.record_events(&self.fence, &left).await;
+            told.map_err(GatewayFailure::Store)?;
         }
         if !finished.is_empty() {
             self.metrics.drift_corrected(DriftKind::Leftover, finished.len() as u64);
@@ -361,4 +370,17 @@ fn deleted(agent: &AgentSpec) -> AgentReport {
     report.set(ConditionType::Registered, ConditionStatus::False, "Deleted", message);
     report.set(ConditionType::Deleted, ConditionStatus::True, "Deleted", message);
     report
+}
+/// Tells that the gateway removed an agent, but not all that was its.
+fn files_left(gateway: GatewayId, id: &GatewayAgentId, removal: &Removal) -> Option<Event> {
+    (!removal.left.is_empty()).then(|| Event {
+        object: ObjectRef::Gateway(gateway),
+        kind: EventKind::Warning,
+        reason: "FilesLeft".into(),
+        message: clip(&format!(
+            "The gateway has removed {id}, but could not remove what was its ({}). Remove it by hand before the gateway is \
+             restarted: it may not start while the database of the agent's sessions is left.",
+            removal.left.join("; ")
+        )),
+    })
 }

@@ -3,7 +3,7 @@
 //! A restart that is foreseen is written down before the write is sent, so that no crash can make it one too many. One that comes
 //! unforeseen counts as well, and is foreseen the next time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
@@ -37,33 +37,68 @@ pub(super) use crate::model::RESTART_BUDGET_EXHAUSTED as BUDGET_EXHAUSTED;
 pub(super) struct Written {
     client: Client,
     sent: Instant,
-    answered: Option<Instant>,
+    /// When the gateway answered, or was waited for no longer.
+    over: Option<Instant>,
     parts: BTreeSet<ConfigPart>,
     foreseen: Effect,
     /// What was written down before.
     permit: Option<i64>,
     /// The connection has broken since without a word.
     lost: bool,
+    /// It is not known to have arrived: that nothing follows tells nothing of what it would do.
+    doubtful: bool,
 }
 
 impl Written {
-    /// Whether a restart now would be its consequence.
-    fn is_recent(&self) -> bool {
-        self.answered.is_none_or(|at| at.elapsed() <= CONSEQUENCE)
+    /// Whether a restart at that time would be its consequence.
+    fn explains(&self, at: Instant) -> bool {
+        self.over.is_none_or(|over| at <= over + CONSEQUENCE)
+    }
+
+    /// Whether a process that began then can be the one that came after this connection broke, rather than one that somebody
+    /// started since.
+    fn is_followed_by(&self, begun: Instant) -> bool {
+        let broken = self.client.close_reason();
+        broken.is_none_or(|reason| begun <= reason.at + RESTART_PATIENCE)
+    }
+
+    /// It has not done what was foreseen: what was written down of it, and what it changed.
+    fn give_up(&mut self) -> (Option<i64>, BTreeSet<ConfigPart>) {
+        let parts = if self.doubtful {
+            BTreeSet::new()
+        } else {
+            self.parts.clone()
+        };
+        (self.permit.take(), parts)
     }
 }
 
 /// What is remembered of restarts between looks.
 #[derive(Default)]
 pub(super) struct Restarts {
-    /// Per gateway: the last write.
-    written: std::collections::HashMap<GatewayId, Written>,
+    /// Per gateway: the writes of which it is not known yet whether they restart it, oldest first.
+    written: HashMap<GatewayId, Vec<Written>>,
     /// Per gateway: parts that did not restart it after all since they last did.
-    disproved: std::collections::HashMap<GatewayId, BTreeSet<ConfigPart>>,
+    disproved: HashMap<GatewayId, BTreeSet<ConfigPart>>,
     /// Gateways that are restarting, and for how long they may yet be away.
-    away: std::collections::HashMap<GatewayId, Instant>,
+    away: HashMap<GatewayId, Instant>,
     /// Wrong predictions that were told.
-    told: std::collections::HashSet<(GatewayId, Effect, Effect)>,
+    told: HashSet<(GatewayId, Effect, Effect)>,
+}
+
+impl Restarts {
+    /// The last write to a gateway, if it is not known yet what it does.
+    fn last(&mut self, gateway: GatewayId) -> Option<&mut Written> {
+        self.written.get_mut(&gateway)?.last_mut()
+    }
+
+    /// Forgets a gateway whose row is gone.
+    pub(super) fn forget(&mut self, gateway: GatewayId) {
+        self.written.remove(&gateway);
+        self.disproved.remove(&gateway);
+        self.away.remove(&gateway);
+        self.told.retain(|(of, ..)| *of != gateway);
+    }
 }
 
 /// The gateway may not be restarted at present.
@@ -75,15 +110,8 @@ pub(super) struct Spent {
 }
 
 impl Spent {
-    /// What to tell people.
-    pub(super) fn message(&self, plan: &GatewayPlan, shape: crate::model::RosterShape) -> String {
-        let restarting = plan.held.iter().filter(|step| step.effect == Effect::Restart);
-        let fields = restarting.map(|step| step.change.field(shape));
-        let removals = plan
-            .held_removals
-            .iter()
-            .map(|step| format!("the removal of {}", step.id));
-        let waiting: Vec<_> = fields.chain(removals).collect();
+    /// What to tell people of what waits.
+    pub(super) fn message(&self, waiting: &[String]) -> String {
         let waiting = waiting.join(", ");
         match self.until {
             Some(until) => format!(
@@ -183,13 +211,15 @@ impl<S: Store, C: Connector> World<S, C> {
         let written = Written {
             client: session.client.clone(),
             sent: Instant::now(),
-            answered: None,
+            over: None,
             parts,
             foreseen,
             permit,
             lost: false,
+            doubtful: false,
         };
-        self.state().restarts.written.insert(gateway, written);
+        // What the one before it does may not be known yet.
+        self.state().restarts.written.entry(gateway).or_default().push(written);
         Ok(())
     }
 
@@ -197,12 +227,7 @@ impl<S: Store, C: Connector> World<S, C> {
     /// that. Returns whether it restarts.
     pub(super) async fn await_restart(&self, session: &Session, told: Option<bool>) -> Result<bool, StoreError> {
         let gateway = session.client.gateway();
-        let foreseen = self
-            .state()
-            .restarts
-            .written
-            .get(&gateway)
-            .map(|written| written.foreseen);
+        let foreseen = self.state().restarts.last(gateway).map(|written| written.foreseen);
         if told.unwrap_or(foreseen == Some(Effect::Restart)) {
             let closed = tokio::time::timeout(RESTART_GRACE, session.client.closed()).await;
             if closed.is_ok() {
@@ -211,7 +236,8 @@ impl<S: Store, C: Connector> World<S, C> {
             }
         }
         if foreseen == Some(Effect::Restart) && told == Some(false) {
-            self.not_restarted(gateway).await?;
+            let unfounded = self.state().restarts.last(gateway).map(Written::give_up);
+            self.not_restarted(gateway, unfounded).await?;
         }
         // Else it may yet come; whether it has is known a while later.
         Ok(false)
@@ -220,103 +246,133 @@ impl<S: Store, C: Connector> World<S, C> {
     /// How long until it is known whether the last write restarts the gateway, where that is foreseen.
     pub(super) fn restart_known_in(&self, gateway: GatewayId) -> Option<Duration> {
         let state = self.state();
-        let written = state
-            .restarts
-            .written
-            .get(&gateway)
-            .filter(|written| written.permit.is_some())?;
-        let waited = written.answered?.elapsed();
-        Some(CONSEQUENCE.saturating_sub(waited) + RESTART_PAUSE)
+        let writes = state.restarts.written.get(&gateway)?;
+        let foreseen = writes.iter().filter(|written| written.permit.is_some());
+        let left = foreseen
+            .filter_map(|written| written.over)
+            .map(|over| CONSEQUENCE.saturating_sub(over.elapsed()));
+        left.min().map(|left| left + RESTART_PAUSE)
     }
 
     /// The write was not carried out: what was written down of a restart was for nothing.
     pub(super) async fn not_written(&self, gateway: GatewayId) -> Result<(), StoreError> {
-        let written = self.state().restarts.written.remove(&gateway);
+        let written = self.state().restarts.written.get_mut(&gateway).and_then(Vec::pop);
         match written.and_then(|written| written.permit) {
             Some(permit) => self.forget_restart(gateway, permit).await,
             None => Ok(()),
         }
     }
 
-    /// The gateway restarts, as a consequence of our last write.
+    /// The gateway restarts, as a consequence of our last writes.
     pub(super) async fn restarted(&self, gateway: GatewayId) -> Result<(), StoreError> {
-        let written = {
+        let now = Instant::now();
+        let writes = {
             let restarts = &mut self.state().restarts;
-            restarts.away.insert(gateway, Instant::now() + RESTART_PATIENCE);
-            restarts.written.remove(&gateway)
+            restarts.away.insert(gateway, now + RESTART_PATIENCE);
+            restarts.written.remove(&gateway).unwrap_or_default()
         };
-        let Some(written) = written else { return Ok(()) };
-        self.metrics.restart_caused();
-        if written.foreseen != Effect::Restart {
-            self.state().restarts.disproved.remove(&gateway);
-            self.mispredicted(gateway, written.foreseen, Effect::Restart, &written.parts)
-                .await?;
+        let (writes, mut old): (Vec<_>, Vec<_>) = writes.into_iter().partition(|written| {
+            let broken = written.client.close_reason();
+            written.explains(broken.map_or(now, |reason| reason.at))
+        });
+        self.not_restarted(gateway, old.iter_mut().map(Written::give_up))
+            .await?;
+        if writes.is_empty() {
+            return Ok(());
         }
-        if written.permit.is_none() {
+        self.metrics.restart_caused();
+        let foreseen = writes
+            .iter()
+            .map(|written| written.foreseen)
+            .max()
+            .unwrap_or(Effect::None);
+        let parts: BTreeSet<_> = writes.iter().flat_map(|written| &written.parts).copied().collect();
+        if foreseen != Effect::Restart {
+            self.state().restarts.disproved.remove(&gateway);
+            self.mispredicted(gateway, foreseen, Effect::Restart, &parts).await?;
+        }
+        let mut permits = writes.iter().filter_map(|written| written.permit);
+        if permits.next().is_none() {
             let restart = CausedRestart {
                 id: 0,
                 at: self.now().trunc_subsecs(6),
-                foreseen: written.foreseen == Effect::Restart,
-                parts: written.parts,
+                foreseen: foreseen == Effect::Restart,
+                parts,
             };
             self.record_restart(gateway, &restart).await?;
         }
-        Ok(())
-    }
-
-    /// The restart that was foreseen has not come. It may yet.
-    async fn not_restarted(&self, gateway: GatewayId) -> Result<(), StoreError> {
-        let (permit, parts) = {
-            let restarts = &mut self.state().restarts;
-            let Some(written) = restarts.written.get_mut(&gateway) else {
-                return Ok(());
-            };
-            let parts = written.parts.clone();
-            restarts.disproved.entry(gateway).or_default().extend(&parts);
-            (written.permit.take(), parts)
-        };
-        if let Some(permit) = permit {
-            self.mispredicted(gateway, Effect::Restart, Effect::Hot, &parts).await?;
+        // The new process has read what all of them wrote: one restart, however many were foreseen.
+        for permit in permits {
             self.forget_restart(gateway, permit).await?;
         }
         Ok(())
     }
 
-    /// The gateway has answered to the write, whatever it said.
+    /// The restart that was foreseen has not come: what was written down of it is forgotten.
+    async fn not_restarted(
+        &self,
+        gateway: GatewayId,
+        writes: impl IntoIterator<Item = (Option<i64>, BTreeSet<ConfigPart>)>,
+    ) -> Result<(), StoreError> {
+        for (permit, parts) in writes {
+            let disproved = |restarts: &mut Restarts| restarts.disproved.entry(gateway).or_default().extend(&parts);
+            disproved(&mut self.state().restarts);
+            if let Some(permit) = permit {
+                if !parts.is_empty() {
+                    self.mispredicted(gateway, Effect::Restart, Effect::Hot, &parts).await?;
+                }
+                self.forget_restart(gateway, permit).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The gateway has answered to the write, whatever it said, or is not waited for any longer.
     pub(super) fn answered(&self, gateway: GatewayId) {
-        if let Some(written) = self.state().restarts.written.get_mut(&gateway) {
-            written.answered = Some(Instant::now());
+        if let Some(written) = self.state().restarts.last(gateway) {
+            written.over = Some(Instant::now());
         }
     }
 
-    /// Before a look at the gateway: what has become of the last write since.
+    /// Before a look at the gateway: what has become of the last writes since.
     pub(super) async fn account_for_last_write(&self, gateway: GatewayId) -> Result<(), StoreError> {
-        let (restarted, quiet) = {
+        let (mut restarted, mut quiet) = (false, Vec::new());
+        {
             let mut state = self.state();
-            let Some(written) = state.restarts.written.get_mut(&gateway) else {
+            let Some(writes) = state.restarts.written.get_mut(&gateway) else {
                 return Ok(());
             };
-            let recent = written.is_recent();
-            match written.client.close_reason() {
-                Some(reason) if reason.restart && recent => (true, false),
-                Some(reason) if !reason.ours && recent => {
-                    // Its process tells, once it is back.
-                    written.lost = true;
-                    (false, false)
-                }
-                Some(_) => {
+            let now = Instant::now();
+            writes.retain_mut(|written| {
+                // A look that ran out of time has left it behind.
+                written.over.get_or_insert(now);
+                match written.client.close_reason() {
+                    Some(reason) if reason.restart && written.explains(reason.at) => {
+                        restarted = true;
+                        true
+                    }
+                    Some(reason) if !reason.ours && written.explains(reason.at) => {
+                        // Its process tells, once it is back.
+                        written.lost = true;
+                        true
+                    }
                     // Whether a write whose permit remains has restarted it is not known: it counts.
-                    state.restarts.written.remove(&gateway);
-                    (false, false)
+                    Some(reason) if written.explains(reason.at) => false,
+                    None if written.explains(now) => true,
+                    // The connection has outlived whatever the write could have done.
+                    _ => {
+                        quiet.push(written.give_up());
+                        false
+                    }
                 }
-                None => (false, !recent),
+            });
+            if writes.is_empty() {
+                state.restarts.written.remove(&gateway);
             }
-        };
+        }
+        self.not_restarted(gateway, quiet).await?;
         if restarted {
             self.restarted(gateway).await?;
-        } else if quiet {
-            self.not_restarted(gateway).await?;
-            self.state().restarts.written.remove(&gateway);
         }
         Ok(())
     }
@@ -324,24 +380,29 @@ impl<S: Store, C: Connector> World<S, C> {
     /// The gateway is there again: whether it is a new process since our last write.
     pub(super) async fn is_back(&self, client: &Client) -> Result<(), StoreError> {
         let gateway = client.gateway();
+        let uptime = client.hello().uptime;
+        let begun = uptime.and_then(|uptime| Instant::now().checked_sub(uptime));
         let restarted = {
             let restarts = &mut self.state().restarts;
             restarts.away.remove(&gateway);
-            let lost = restarts.written.get(&gateway).filter(|written| written.lost);
-            lost.is_some_and(|written| {
-                client
-                    .hello()
-                    .uptime
-                    .is_some_and(|uptime| uptime < written.sent.elapsed())
-            })
+            let writes = restarts.written.get(&gateway).into_iter().flatten();
+            let mut lost = writes.filter(|written| written.lost);
+            lost.any(|written| begun.is_some_and(|begun| written.sent < begun && written.is_followed_by(begun)))
         };
         if restarted {
             self.restarted(gateway).await?;
             self.state().restarts.away.remove(&gateway);
         }
-        let restarts = &mut self.state().restarts;
-        if restarts.written.get(&gateway).is_some_and(|written| written.lost) {
-            restarts.written.remove(&gateway);
+        if let Some(writes) = self.state().restarts.written.get_mut(&gateway) {
+            writes.retain_mut(|written| {
+                if !written.lost {
+                    return true;
+                }
+                // The same process as before the write may yet restart for it, if it has arrived.
+                written.client = client.clone();
+                (written.lost, written.doubtful) = (false, true);
+                begun.is_some_and(|begun| begun <= written.sent)
+            });
         }
         Ok(())
     }

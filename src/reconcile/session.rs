@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use secrecy::ExposeSecret;
 
+use super::held::HeldBack;
 use crate::gateway::{Client, Target};
 use crate::model::{Dialect, GatewayAgentId, GatewayId};
 
@@ -17,8 +18,8 @@ pub(super) struct SeenRoster {
     pub(super) registered: HashSet<GatewayAgentId>,
     /// Of those, the ones of which something else is still to be changed.
     pub(super) pending: HashSet<GatewayAgentId>,
-    /// Agents whose entries somebody else fights over; what differs in them is left alone, and not pending.
-    pub(super) fought: HashSet<GatewayAgentId>,
+    /// Agents whose entries are left as they are although they differ, and why: what differs in them is not pending.
+    pub(super) held: HashMap<GatewayAgentId, HeldBack>,
     /// All agents in it, and those whose removal was begun and is not known to have ended.
     pub(super) present: HashSet<GatewayAgentId>,
 }
@@ -57,9 +58,10 @@ impl Session {
         self.roster.digest == roster_digest && self.is_registered(agent) && !self.roster.pending.contains(agent)
     }
 
-    /// Whether somebody else fights over the agent's entry in the roster.
-    pub(super) fn is_fought(&self, agent: &GatewayAgentId) -> bool {
-        self.roster.fought.contains(agent)
+    /// Why the agent's entry, compared with the spec of this digest, is left as it is although it differs.
+    pub(super) fn held_back(&self, agent: &GatewayAgentId, roster_digest: &str) -> Option<&HeldBack> {
+        let held = self.roster.held.get(agent)?;
+        (self.roster.digest == roster_digest && !self.roster.pending.contains(agent)).then_some(held)
     }
 
     /// Whether the gateway was seen to hold none of these agents when it was last compared with the spec of this digest; `None`
@@ -109,11 +111,17 @@ impl Sessions {
         }
     }
 
-    /// Records what was seen of the roster.
-    pub(super) fn set_roster(&self, gateway: GatewayId, roster: SeenRoster) {
-        if let Some(session) = self.lock().get_mut(&gateway) {
-            session.roster = Arc::new(roster);
-        }
+    /// Records what was seen of the roster. Returns the agents of which it is news whether and why they are held back.
+    pub(super) fn set_roster(&self, gateway: GatewayId, roster: SeenRoster) -> HashSet<GatewayAgentId> {
+        let mut sessions = self.lock();
+        let Some(session) = sessions.get_mut(&gateway) else {
+            return HashSet::new();
+        };
+        let old = std::mem::replace(&mut session.roster, Arc::new(roster));
+        let ids = old.held.keys().chain(session.roster.held.keys());
+        ids.filter(|id| old.held.get(*id) != session.roster.held.get(*id))
+            .cloned()
+            .collect()
     }
 
     /// Closes and forgets the gateway's session.

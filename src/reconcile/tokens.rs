@@ -100,6 +100,11 @@ impl TokenUse {
         self.promote.is_some() || self.restores
     }
 
+    /// Whether the file has to be written because it does not hold this token.
+    pub(super) fn replaces_lost(&self) -> bool {
+        self.restores || self.promote.as_ref().is_some_and(|promotion| !promotion.in_file)
+    }
+
     /// There is a newer request than the one that this token answers.
     fn goes_on(&mut self) {
         self.status = ConditionStatus::False;

@@ -1,9 +1,7 @@
 //! Looking for agents on a gateway that no row explains.
 
 use crate::gateway::{Client, Connector, GatewayError, Target};
-use crate::model::{
-    AgentId, GatewayAgentId, GatewayId, GatewaySnapshot, Leftover, LeftoverReason, RosterEntry, Unmanaged,
-};
+use crate::model::{GatewayAgentId, GatewayId, GatewaySnapshot, Leftover, RosterEntry, Unmanaged};
 use crate::plan::find_unmanaged;
 use crate::store::{Store, StoreError};
 
@@ -27,13 +25,11 @@ pub async fn unmanaged<S: Store, C: Connector>(
     connector: &C,
     fleet: &[GatewaySnapshot],
     here: &GatewaySnapshot,
-    left: &[(GatewayId, GatewayAgentId)],
+    left: &[Leftover],
 ) -> Result<UnmanagedAgents, StoreError> {
     let gateway = here.gateway.id;
     let mut leftovers = store.traces(gateway).await?.leftovers;
-    for (_, id) in left.iter().filter(|(placed, _)| *placed == gateway) {
-        leftovers.push(about_to_be_left(fleet, gateway, id));
-    }
+    leftovers.extend(left.iter().filter(|leftover| leftover.gateway == gateway).cloned());
     let (roster, error) = match roster(connector, here).await {
         Ok(roster) => (roster, None),
         Err(error) => {
@@ -73,31 +69,5 @@ fn only_id(id: GatewayAgentId) -> RosterEntry {
         name: None,
         workspace: None,
         heartbeat: None,
-    }
-}
-
-/// What a controller would write down of an agent as soon as it looked at the rows.
-fn about_to_be_left(fleet: &[GatewaySnapshot], gateway: GatewayId, id: &GatewayAgentId) -> Leftover {
-    let placed = Some((gateway, id.clone()));
-    let records = fleet.iter().flat_map(|snapshot| {
-        let has_row = |agent: &AgentId| snapshot.agents.iter().any(|row| row.id == *agent);
-        snapshot
-            .agent_records
-            .iter()
-            .map(move |(agent, record)| (*agent, record, snapshot.gateway.id, has_row(agent)))
-    });
-    let found = records.into_iter().find(|(_, record, ..)| record.placement == placed);
-    let (agent, reason) = match found {
-        Some((agent, _, home, true)) if home == gateway => (agent, LeftoverReason::IdChanged),
-        Some((agent, _, _, true)) => (agent, LeftoverReason::Moved),
-        Some((agent, ..)) => (agent, LeftoverReason::RowDeleted),
-        None => (AgentId(uuid::Uuid::nil()), LeftoverReason::RowDeleted),
-    };
-    Leftover {
-        gateway,
-        id: id.clone(),
-        agent,
-        since: chrono::Utc::now(),
-        reason,
     }
 }

@@ -134,6 +134,24 @@ pub(super) struct State {
     pub(super) refused_heartbeats: HashMap<AgentId, (String, String)>,
 }
 
+impl State {
+    /// Drops all that is remembered of a gateway whose row is gone. A row that comes back is a gateway like any new one.
+    pub(super) fn forget_gateway(&mut self, gateway: GatewayId) {
+        self.gateways.remove(&gateway);
+        self.leads.remove(&gateway);
+        self.in_doubt.remove(&ObjectRef::Gateway(gateway));
+        self.traces.remove(&gateway);
+        self.traces_epoch += 1;
+        self.tidied.remove(&gateway);
+        self.refused_removals.retain(|(of, _), _| *of != gateway);
+        self.histories.forget(gateway);
+        self.restarts.forget(gateway);
+        self.seen_configs.remove(&gateway);
+        self.sent.remove(&gateway);
+        self.quiet.retain(|(of, ..), _| *of != gateway);
+    }
+}
+
 impl<S, C> World<S, C> {
     /// A world that knows nothing yet.
     #[expect(

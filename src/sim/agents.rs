@@ -61,6 +61,11 @@ pub(super) fn create(state: &mut State, params: &Map<String, Value>) -> RpcResul
     if state.roster().iter().any(|entry| entry.id == id) {
         return Err(RpcError::invalid(format!("agent \"{id}\" already exists")));
     }
+    if state.pending_removals.contains_key(&id) {
+        return Err(RpcError::invalid(format!(
+            "agent \"{id}\" deletion cleanup is still pending"
+        )));
+    }
     let workspace = match params.text("workspace") {
         Some(workspace) => workspace.to_owned(),
         None => format!("{STATE_DIR}/workspace-{id}"),
@@ -200,28 +205,44 @@ pub(super) fn delete(state: &mut State, params: &Map<String, Value>) -> RpcResul
             format!("\"{MAIN}\" cannot be deleted")
         }));
     }
-    let Some(entry) = state.roster().into_iter().find(|entry| entry.id == id) else {
-        return Err(not_found(id));
+    let entry = state.roster().into_iter().find(|entry| entry.id == id);
+    let workspace = match (&entry, state.pending_removals.get(id)) {
+        (Some(entry), _) => state.workspace(entry),
+        (None, Some(workspace)) => workspace.clone(),
+        (None, None) => return Err(not_found(id)),
     };
-    let workspace = state.workspace(&entry);
-    let mut next = state.config.clone();
-    remove_entry(state, &mut next, id);
-    state.write_config(next)?;
+    if entry.is_some() {
+        let mut next = state.config.clone();
+        remove_entry(state, &mut next, id);
+        state.write_config(next)?;
+    }
     if new {
         state.deleted.insert(id.to_owned());
+    }
+    let pinned = new && params.flag("deleteFiles", true) && state.pinned.contains(&workspace);
+    if pinned {
+        state.pending_removals.insert(id.to_owned(), workspace.clone());
+    } else {
+        state.pending_removals.remove(id);
     }
     state.visible_from.remove(id);
     // The old ones dare to remove only what lies below their home, and keep silent about the rest.
     let removable = new || Path::new(&workspace).starts_with(HOME);
-    if params.flag("deleteFiles", true) && removable {
+    if params.flag("deleteFiles", true) && removable && !pinned {
         state.workspaces.remove(&workspace);
     }
     let prefix = format!("agent:{id}:");
     state.sessions.retain(|key, _| !key.starts_with(&prefix));
     let mut answer = json!({ "ok": true, "agentId": id, "removedBindings": 0 });
     if new {
-        answer["removed"] = json!([{ "path": workspace, "method": "trash" }]);
-        answer["failed"] = json!([]);
+        let (removed, failed) = if pinned {
+            let reason = format!("Refusing to trash path outside allowed roots: {workspace}");
+            (json!([]), json!([{ "path": workspace, "reason": reason }]))
+        } else {
+            (json!([{ "path": workspace, "method": "trash" }]), json!([]))
+        };
+        answer["removed"] = removed;
+        answer["failed"] = failed;
     }
     Ok(answer)
 }

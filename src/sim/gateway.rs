@@ -216,6 +216,22 @@ impl SimGateway {
         }
     }
 
+    /// From now on an agent's workspace cannot be removed with it, or can be again; as on 2026.8.2 where it is outside the home
+    /// directory. Only gateways with `agents.entries` say so.
+    pub fn pin_workspace(&self, workspace: &str, pinned: bool) {
+        let pins = &mut self.lock().pinned;
+        if pinned {
+            pins.insert(workspace.to_owned());
+        } else {
+            pins.remove(workspace);
+        }
+    }
+
+    /// The workspace directory of an agent.
+    pub fn workspace(&self, agent: &str) -> Option<String> {
+        workspace_of(&self.lock(), agent)
+    }
+
     /// Somebody removes a workspace file. Answers whether it was there.
     pub fn delete_file(&self, agent: &str, name: &str) -> bool {
         let mut state = self.lock();

@@ -53,6 +53,10 @@ pub(super) struct State {
     pub(super) visible_from: BTreeMap<String, Duration>,
     /// Agents that `agents.delete` removed: 2026.9.6 remembers them, and only `agents.create` brings them back to life.
     pub(super) deleted: BTreeSet<String>,
+    /// Workspaces that cannot be removed.
+    pub(super) pinned: BTreeSet<String>,
+    /// Agents whose removal is not finished, with the workspace that is in the way, as on 2026.8.2.
+    pub(super) pending_removals: BTreeMap<String, String>,
     pub(super) sessions: BTreeMap<String, SimSession>,
     pub(super) messages: Vec<ChatMessage>,
     /// Whom to tell of an agent that got a message.
@@ -104,6 +108,8 @@ impl State {
             workspaces: BTreeMap::new(),
             visible_from: BTreeMap::new(),
             deleted: BTreeSet::new(),
+            pinned: BTreeSet::new(),
+            pending_removals: BTreeMap::new(),
             sessions: BTreeMap::new(),
             messages: Vec::new(),
             on_wake: None,

@@ -268,6 +268,7 @@ async fn a_deleted_agent_that_comes_back_by_patch_restarts_the_gateway_again_and
             .agents_delete(&GatewayAgentId::observed("a"))
             .await
             .unwrap()
+            .is_some()
     );
     assert_eq!(bench.gateway.restarts(), 0);
     for (restarts, change) in [patch("a", "A"), patch("b", "B")].into_iter().enumerate() {

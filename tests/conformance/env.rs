@@ -314,11 +314,17 @@ impl Env {
         patch: &Value,
         replace: &[String],
     ) -> Result<PatchOutcome, GatewayError> {
-        for _ in 0..20 {
+        let deadline = Instant::now() + BACK;
+        let mut conflict = None;
+        while Instant::now() < deadline {
+            if conflict.is_some() {
+                // A busy gateway goes by the hash of its former config for up to twenty seconds.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
             let client = self.client().await;
             let hash = self.observed(&client).await.hash;
             match client.config_patch(patch, hash.as_deref(), replace, CALL).await {
-                Err(error) if error.class() == ErrorClass::Conflict => {}
+                Err(error) if error.class() == ErrorClass::Conflict => conflict = Some(error),
                 Ok(outcome) if self.facts.every_patch_restarts => {
                     self.restarted(&client).await;
                     return Ok(outcome);
@@ -326,7 +332,7 @@ impl Env {
                 result => return result,
             }
         }
-        panic!("twenty times somebody else was faster");
+        panic!("somebody else was always faster: {conflict:?}");
     }
 }
 

@@ -34,7 +34,8 @@ pub(crate) struct Facts {
     pub(crate) reports: String,
     /// What probing should find.
     pub(crate) dialect: Dialect,
-    /// Whether `config.get` shows the gateway's token in spite of all: 2026.8.2 does, in `sourceConfigBeforeMigrations`.
+    /// Whether `config.get` shows the gateway's token in spite of all: 2026.3.31 does in `sourceConfig` and `runtimeConfig`, 2026.8.2 in
+    /// `sourceConfigBeforeMigrations`.
     pub(crate) shows_token: bool,
     /// Whether it has `config.schema.lookup`.
     pub(crate) schema: bool,
@@ -78,6 +79,9 @@ pub(crate) struct Facts {
     pub(crate) size_guard: Option<bool>,
     /// Whether a removed agent's workspace goes wherever it is, and not only below the home directory.
     pub(crate) removes_any_workspace: Option<bool>,
+    /// Whether a removal is finished although the agent's workspace cannot be moved to the trash. 2026.8.2 leaves it pending, and
+    /// makes no agent of this name before.
+    pub(crate) removals_finish: Option<bool>,
     /// Whether a removal stays although another follows before the config was loaded anew.
     pub(crate) removals_stay: Option<bool>,
     /// Whether `agents.create` notes the name as the agent's identity in the config.
@@ -88,7 +92,7 @@ pub(crate) struct Facts {
     pub(crate) update_loses_channels: Option<bool>,
     /// Whether `chat.send` refuses the session of an agent that is not in the config.
     pub(crate) chat_knows_agents: Option<bool>,
-    /// Whether `sessions.delete` works at all: an installation without the scripts of its dependencies may lack a module for it.
+    /// Whether `sessions.delete` and `sessions.reset` work at all: an installation without the scripts of its dependencies may lack a module for them.
     pub(crate) session_delete: Option<bool>,
 }
 
@@ -102,7 +106,7 @@ impl Facts {
         let mut facts = Self {
             reports: if since("2026.3.31") { version } else { "dev" }.to_owned(),
             dialect: if entries { entries_dialect() } else { list_dialect() },
-            shows_token: version == "2026.8.2",
+            shows_token: matches!(version, "2026.3.31" | "2026.8.2"),
             schema: since("2026.3.31"),
             schema_root: since("2026.5.28"),
             schema_channel_defaults: entries,
@@ -129,6 +133,7 @@ impl Facts {
             host_auto: since("2026.3.31"),
             size_guard: Some(since("2026.4.29")),
             removes_any_workspace: Some(!since("2026.4.29") || since("2026.9.6")),
+            removals_finish: Some(version != "2026.8.2"),
             // Not measured on 2026.3.31.
             removals_stay: (version != "2026.3.31").then_some(since("2026.4.29")),
             notes_identity: (version != "2026.3.31").then_some(since("2026.4.29")),
@@ -191,6 +196,7 @@ impl Facts {
             host_auto: false,
             size_guard: None,
             removes_any_workspace: None,
+            removals_finish: None,
             removals_stay: None,
             notes_identity: None,
             remembers_removed: None,
@@ -346,6 +352,7 @@ impl Facts {
         Self {
             size_guard: None,
             removes_any_workspace: None,
+            removals_finish: None,
             removals_stay: None,
             notes_identity: None,
             remembers_removed: None,

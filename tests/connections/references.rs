@@ -61,7 +61,7 @@ async fn tokens_are_found_where_rows_may_refer_to_and_nowhere_else() {
         let says = match *reason {
             "TokenReferenceRefused" => &["env:OPENCLAW_GATEWAY_TOKEN_<NAME>", "--gateway-token-dir"][..],
             _ if token.starts_with("env:") => &["OPENCLAW_GATEWAY_TOKEN_BLUE is not set"],
-            _ => &["blue cannot be read", "No such file"],
+            _ => &["cannot be found", "No such file"],
         };
         for words in says {
             assert!(condition.message.contains(words), "{token}: {}", condition.message);

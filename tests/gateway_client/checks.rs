@@ -209,7 +209,7 @@ pub(crate) async fn what_does_not_exist_is_told_apart(fixture: &Fixture, expecte
             .map_err(class),
         Err(ErrorClass::NotFound)
     );
-    assert_eq!(client.agents_delete(&nobody).await.map_err(class), Ok(false));
+    assert_eq!(client.agents_delete(&nobody).await.map_err(class), Ok(None));
     let sent = client.chat_send("agent:nobody:main", "hello", false, "nobody-1").await;
     assert_eq!(sent.map_err(class), Err(ErrorClass::NotFound));
     assert_eq!(client.schema_lookup("no.such.path").await.map_err(class), Ok(None));
@@ -261,8 +261,8 @@ pub(crate) async fn sessions_are_labelled_reset_woken_once_and_removed(fixture: 
 pub(crate) async fn an_agent_is_removed_once(fixture: &Fixture, _expected: &Expected) {
     let (client, _running) = fixture.client().await;
     read(&client, "leaving", FileName::Agents).await;
-    assert!(client.agents_delete(&agent("leaving")).await.unwrap());
-    assert!(!client.agents_delete(&agent("leaving")).await.unwrap());
+    assert!(client.agents_delete(&agent("leaving")).await.unwrap().is_some());
+    assert!(client.agents_delete(&agent("leaving")).await.unwrap().is_none());
     assert!(client.config_get().await.unwrap().entry(&agent("leaving")).is_none());
 }
 

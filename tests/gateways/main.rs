@@ -79,6 +79,14 @@ struct Arguments {
     only: String,
 }
 
+/// A gateway as people have it.
+fn everyday() -> Options {
+    Options {
+        state_below_home: true,
+        ..Options::default()
+    }
+}
+
 /// A check by its name.
 struct Check {
     name: &'static str,
@@ -133,7 +141,7 @@ async fn conformance(report: &mut Report, version: &str, only: &str) -> Option<F
         return Some(facts);
     }
     let start = async {
-        let gateway = RealGateway::start(version, Options::default())
+        let gateway = RealGateway::start(version, everyday())
             .await
             .unwrap_or_else(|error| panic!("{error:#}"));
         Env::started(gateway).await

@@ -1,7 +1,7 @@
 //! One fleet on a gateway that is as people run them: it arrives, is edited, drifts, gets new tokens, and loses an agent.
 
 use openclaw_controller::gateway::{GatewayError, probe};
-use openclaw_controller::lab::{self, RealGateway};
+use openclaw_controller::lab::RealGateway;
 use openclaw_controller::model::{ConditionStatus, ConditionType, Effect};
 use tempfile::TempDir;
 
@@ -33,7 +33,7 @@ const STEPS: [&str; 8] = [
 pub(crate) async fn refusal(report: &mut Report, version: &str, error: &GatewayError) {
     report.told(version, "refused", error.reason());
     let check = async {
-        let gateway = RealGateway::start(version, lab::Options::default()).await.unwrap();
+        let gateway = RealGateway::start(version, crate::everyday()).await.unwrap();
         let database = Database::migrated().await;
         let organization = database.organization().await;
         let root = gateway.workspace_root().display().to_string();

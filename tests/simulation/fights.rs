@@ -7,6 +7,8 @@ use openclaw_controller::model::{AgentId, Condition, ConditionStatus, ConditionT
 use openclaw_controller::render::TemplateSet;
 use openclaw_controller::sim::{Fault, SimDialect, SimGateway};
 use openclaw_controller::store::Store;
+use openclaw_controller::token;
+use secrecy::ExposeSecret;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -343,6 +345,31 @@ fn a_patch_that_fails_again_and_again_is_no_fight_and_uses_up_no_restarts() {
                 replica.stop().await;
             });
         }
+    }
+}
+
+#[test]
+fn a_token_that_somebody_replaces_again_and_again_is_named_and_replaced_each_time() {
+    for dialect in SimDialect::ALL {
+        simulate(async {
+            let mut fleet = fleet(dialect);
+            let replica = fleet.world.start(1);
+            converge(&fleet.world, BOUND).await;
+            let file = dialect.expected().token_file().as_str();
+            let text = || fleet.sim().file(&fleet.id, file).unwrap_or_default();
+            let theirs = format!("AUTH_TOKEN={}\n", token::mint().expose_secret());
+            for _ in 0..3 {
+                fleet.sim().edit_file(&fleet.id, file, &theirs);
+                until(FOUND, "another token is there", || text() != theirs).await;
+            }
+            let told = fleet
+                .told_of_agent(ConditionType::FilesSynced, "FightingWriter", BOUND)
+                .await;
+            assert!(told.contains(file), "{dialect:?}: {told}");
+            fleet.sim().edit_file(&fleet.id, file, &theirs);
+            until(FOUND, "its agent is not locked out", || text() != theirs).await;
+            replica.stop().await;
+        });
     }
 }
 

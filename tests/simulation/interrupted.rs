@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use openclaw_controller::model::{ConditionStatus, ConditionType};
+use openclaw_controller::render::TemplateSet;
 use openclaw_controller::sim::{Fault, SimDialect};
 use openclaw_controller::store::{Store, WriteFault};
 use tokio::time::sleep;
@@ -34,24 +35,29 @@ fn config_synced(world: &World) -> String {
     condition.map_or(String::new(), |told| told.reason.clone())
 }
 
-#[test]
-fn an_agent_that_a_row_explains_again_while_its_gateway_is_patched_keeps_its_workspace() {
-    // The patch begins with the agent's row there, or elsewhere. Which gateway's rows are loaded first is left to chance, so more than
-    // once.
-    for pause in [Duration::from_secs(2), Duration::ZERO].repeat(4) {
+/// A board moves to another gateway and back while its gateway is patched. Rows are loaded in the order of the gateways' ids; the
+/// patch begins with the agent's row there, or elsewhere.
+fn moves_there_and_back(home_is_first: bool) {
+    for pause in [Duration::from_secs(2), Duration::ZERO] {
         simulate(async {
-            let (mut world, [_, worker, main]) = world(SimDialect::V2026_9_6);
+            let mut world = World::new(TemplateSet::builtin());
             world.prune = true;
-            let other = world.add_gateway(SimDialect::V2026_9_6);
+            let [first, second] = [SimDialect::V2026_9_6; 2].map(|dialect| world.add_gateway(dialect));
+            assert!(first < second);
+            let (place, here, other) = if home_is_first {
+                (0, first, second)
+            } else {
+                (1, second, first)
+            };
+            let board = world.add_board(Some(here));
+            world.add_agent(here, Some(board), true);
+            let worker = world.add_agent(here, Some(board), false);
+            let main = world.add_agent(here, None, false);
             let replica = world.start(1);
             converge(&world, BOUND).await;
-            let (here, id, gateway) = (
-                world.places[0].id,
-                name(&world, worker),
-                world.places[0].gateway.clone(),
-            );
+            let id = world.store.agent(worker).unwrap().gateway_agent_id(here);
+            let gateway = world.places[place].gateway.clone();
             gateway.edit_file(id.as_str(), "MEMORY.md", "What it remembers.\n");
-            let board = world.store.agent(worker).unwrap().board_id.unwrap();
             gateway.faults().latency("config.patch", Duration::from_secs(30));
             world.store.edit_agent(main, |row| row.name = "Renamed".into());
             sleep(pause).await;
@@ -72,6 +78,16 @@ fn an_agent_that_a_row_explains_again_while_its_gateway_is_patched_keeps_its_wor
             replica.stop().await;
         });
     }
+}
+
+#[test]
+fn an_agent_that_a_row_explains_again_while_its_gateway_is_patched_keeps_its_workspace_if_its_home_is_loaded_first() {
+    moves_there_and_back(true);
+}
+
+#[test]
+fn an_agent_that_a_row_explains_again_while_its_gateway_is_patched_keeps_its_workspace_if_its_home_is_loaded_last() {
+    moves_there_and_back(false);
 }
 
 #[test]

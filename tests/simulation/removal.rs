@@ -93,6 +93,38 @@ fn an_agent_goes_with_its_session_and_its_row_stays() {
 }
 
 #[test]
+fn what_a_gateway_cannot_remove_with_an_agent_is_told_and_is_finished_before_it_is_made_again() {
+    simulate(async {
+        let (mut world, [_, worker, _]) = world(SimDialect::V2026_9_6);
+        let replica = world.start(1);
+        converge(&world, BOUND).await;
+        let gateway = world.places[0].gateway.clone();
+        let workspace = gateway.workspace(name(&world, worker).as_str()).unwrap();
+        gateway.pin_workspace(&workspace, true);
+        request(&world, worker);
+        deleted(&world, worker, ConditionStatus::True, "Deleted", BOUND).await;
+        let events = world.store.list_events(100).await.unwrap();
+        let told = events.iter().find(|event| event.event.reason == "FilesLeft").unwrap();
+        assert!(told.event.message.contains(&workspace), "{}", told.event.message);
+
+        // Wanted again, it waits for somebody who removes what is left.
+        world.store.edit_agent(worker, |row| row.delete_requested_at = None);
+        until("the gateway's refusal is told", BOUND, || {
+            let record = world.store.gateway_record(world.places[0].id)?;
+            let ready = record.conditions.get(ConditionType::Ready)?;
+            ready
+                .message
+                .contains("deletion cleanup is still pending")
+                .then_some(())
+        })
+        .await;
+        gateway.pin_workspace(&workspace, false);
+        converge(&world, BOUND).await;
+        replica.stop().await;
+    });
+}
+
+#[test]
 fn a_removal_that_is_taken_back_provisions_the_agent_anew() {
     for dialect in SimDialect::ALL {
         simulate(async {

@@ -50,7 +50,7 @@ pub(crate) async fn held(world: &World, gateway: GatewayId, reason: &str, within
     }
 }
 
-fn restarts(replica: &Replica) -> usize {
+pub(crate) fn restarts(replica: &Replica) -> usize {
     let caused = replica.metric("openclaw_controller_gateway_restarts_caused_total");
     format!("{caused:.0}").parse().unwrap()
 }
@@ -232,6 +232,33 @@ fn a_restart_that_nobody_foresaw_is_counted_told_once_and_foreseen_the_next_time
         assert_eq!(restarts(&replica), 1, "it was applied while the gateway runs");
         replica.stop().await;
     });
+}
+
+#[test]
+fn a_restart_is_put_down_to_the_write_before_it_by_when_it_began_and_not_by_when_it_was_noticed() {
+    for (pause, caused) in [(19_400, 1), (21_000, 0)] {
+        simulate(async {
+            let (mut world, _) = world(SimDialect::V2026_9_6, 4);
+            let agent = world.store.agent_ids()[0];
+            let replica = world.start(1);
+            converge(&world, BOUND).await;
+            sleep(Duration::from_mins(1)).await;
+            let patches = || {
+                let log = world.gateway_write_log();
+                log.iter().filter(|write| write.starts_with("config.patch")).count()
+            };
+            let before = patches();
+            world.store.edit_agent(agent, |row| row.name = "Ada".into());
+            while patches() == before {
+                sleep(Duration::from_millis(10)).await;
+            }
+            sleep(Duration::from_millis(pause)).await;
+            world.places[0].gateway.restart();
+            sleep(Duration::from_secs(30)).await;
+            assert_eq!(restarts(&replica), caused, "{pause} ms after the write");
+            replica.stop().await;
+        });
+    }
 }
 
 #[test]

@@ -352,3 +352,39 @@ fn a_gateway_that_remembers_a_removal_is_asked_to_make_the_agent_itself() {
         }
     }
 }
+
+#[test]
+fn what_cannot_be_made_without_a_restart_waits_with_all_that_it_needs() {
+    let want = |n| RosterGoal {
+        id: id(n),
+        name: "Wren".into(),
+        workspace: "/w".into(),
+        heartbeat: None,
+    };
+    let mut dialect = dialect(RosterShape::Entries);
+    let config = config(RosterShape::Entries, &[(id(9), entry(0))]);
+    let observed = ObservedConfig {
+        ownership: None,
+        ..observe(RosterShape::Entries, &config)
+    };
+    let mut goal = GatewayGoal {
+        roster: vec![want(1), want(2)],
+        removed: BTreeSet::from([id(1)]),
+        ..GatewayGoal::default()
+    };
+    goal.hold.restarts = true;
+    dialect.ownership_effect = Effect::Restart;
+    let plan = plan_gateway(&goal, &observed, &dialect);
+    let adds = |step: &ConfigStep| matches!(step.change, ConfigChange::AddAgent { .. });
+    assert!(!plan.steps.iter().any(adds) && plan.held.iter().any(adds), "{plan:?}");
+    assert_eq!((plan.creations.len(), plan.held_creations.len()), (1, 0));
+
+    dialect.roster_effect = Effect::Restart;
+    let plan = plan_gateway(&goal, &observed, &dialect);
+    assert_eq!((plan.creations.len(), plan.held_creations.len()), (0, 1), "{plan:?}");
+    goal.hold.restarts = false;
+    let plan = plan_gateway(&goal, &observed, &dialect);
+    assert!(plan.restarts() && plan.creation_effect() == Effect::Restart, "{plan:?}");
+    let owned = plan.steps.iter().any(|step| step.change == ConfigChange::SetOwnership);
+    assert!(owned && plan.steps.iter().any(adds), "{plan:?}");
+}

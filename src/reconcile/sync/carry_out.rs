@@ -94,6 +94,7 @@ impl<S: Store, C: Connector> World<S, C> {
                 done: HashMap::new(),
                 told,
                 hears,
+                held: None,
             };
             let result = work.carry_out().await?;
             self.store.finish_sync(&self.fence, request.id, &result).await?;
@@ -122,6 +123,8 @@ struct Work<'a, S, C> {
     done: HashMap<AgentId, SyncedAgent>,
     told: UnboundedSender<Told>,
     hears: UnboundedReceiver<Told>,
+    /// What the gateway's config was last seen to be left without, and why.
+    held: Option<String>,
 }
 
 impl<S, C> Drop for Work<'_, S, C> {
@@ -182,6 +185,9 @@ impl<S: Store, C: Connector> Work<'_, S, C> {
             };
         }
         self.sum_up(&mut result, &spec, main.as_deref());
+        if let Some(held) = &self.held {
+            result.errors.push(SyncError::general(text::held(held)));
+        }
         if let Course::Stop(Some(problem)) = course {
             result.errors.push(SyncError::general(problem));
         }
@@ -207,7 +213,11 @@ impl<S: Store, C: Connector> Work<'_, S, C> {
         let (end, mut last) = (Instant::now() + limit, None);
         loop {
             match timeout_at(end, self.hears.recv()).await {
-                Ok(Some(Told::Gateway(GatewayLook::Ready | GatewayLook::Unsettled { .. }))) => return Course::On,
+                Ok(Some(Told::Gateway(GatewayLook::Ready { held }))) => {
+                    self.held = held;
+                    return Course::On;
+                }
+                Ok(Some(Told::Gateway(GatewayLook::Unsettled { .. }))) => return Course::On,
                 Ok(Some(Told::Gateway(GatewayLook::Away {
                     message,
                     for_good: true,
@@ -319,7 +329,8 @@ impl<S: Store, C: Connector> Work<'_, S, C> {
                     end = since + limit.saturating_mul(MOST_LIMITS);
                 }
                 Ok(Some(Told::Gateway(look))) => match look {
-                    GatewayLook::Ready => {
+                    GatewayLook::Ready { held } => {
+                        self.held = held;
                         if away {
                             since = Instant::now();
                         }

@@ -11,6 +11,7 @@ use crate::reconcile::TokenPolicy;
 use crate::reconcile::failure::AgentFailure;
 use crate::reconcile::gateway::session_lost;
 use crate::reconcile::gateway_status::{GatewayFailure, GatewayOutcome};
+use crate::reconcile::held::HeldBack;
 use crate::reconcile::observe::{Reading, TokenFile, Workspace};
 use crate::reconcile::session::Session;
 use crate::reconcile::spec::{AgentSpec, Excluded};
@@ -60,7 +61,9 @@ impl Look {
                 !(error.is_transient() || session_lost(error) || error.class() == ErrorClass::NotFound)
             }
             AgentFailure::NotKept(_) | AgentFailure::Token(_) => true,
-            AgentFailure::Store(_) | AgentFailure::TokenRace | AgentFailure::Departed => false,
+            AgentFailure::Overtaken(..) | AgentFailure::Store(_) | AgentFailure::TokenRace | AgentFailure::Departed => {
+                false
+            }
         };
         let silent = matches!(failure, AgentFailure::Gateway(error)
             if session_lost(error) || error.class() == ErrorClass::Timeout);
@@ -69,6 +72,11 @@ impl Look {
             for_good,
             silent: Some(silent),
         }
+    }
+
+    /// What it means for a sync that the agent is not put into the roster now.
+    pub(in crate::reconcile) fn held_back(held: &HeldBack) -> Self {
+        Self::skipped(format!("{}: {}", held.reason, held.message))
     }
 
     fn updated() -> Self {
@@ -123,7 +131,10 @@ impl Look {
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::reconcile) enum GatewayLook {
     /// It answers, and its config is as desired or will be after some more patches.
-    Ready,
+    Ready {
+        /// What is left as it is although it differs, and why.
+        held: Option<String>,
+    },
     /// It does not answer.
     Away {
         /// Why.
@@ -148,12 +159,8 @@ impl GatewayLook {
             for_good: !error.is_transient(),
         };
         Some(match outcome {
-            Ok(outcome) => match outcome.held.waiting() {
-                Some(message) => Self::Unsettled {
-                    message: message.to_owned(),
-                    for_good: true,
-                },
-                None => Self::Ready,
+            Ok(outcome) => Self::Ready {
+                held: outcome.held.waiting(),
             },
             Err(GatewayFailure::Incompatible(incompatible)) => Self::Away {
                 message: incompatible.message.clone(),

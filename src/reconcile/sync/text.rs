@@ -54,6 +54,11 @@ pub(super) fn failed(message: &str) -> String {
     format!("Failed to sync templates: {message}")
 }
 
+/// What of the gateway's config is left as it is.
+pub(super) fn held(held: &str) -> String {
+    format!("Not all of the gateway's config was changed. {held}")
+}
+
 /// The gateway kept the sync waiting for too long.
 pub(super) fn timed_out(limit: Duration, last: Option<&str>) -> String {
     let seconds = limit.as_secs();
