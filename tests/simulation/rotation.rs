@@ -181,6 +181,8 @@ fn a_token_that_was_replaced_is_never_the_agents_again() {
         converge(&world, RESYNC * 2).await;
         sleep(Duration::from_mins(11)).await;
         for (old, text) in &replaced {
+            // Three times within an hour would be a fight, and be told.
+            sleep(Duration::from_mins(35)).await;
             gateway.edit_file(&id, file.as_str(), text);
             sleep(RESYNC * 4).await;
             converge(&world, BOUND).await;
