@@ -14,6 +14,13 @@ use crate::model::{Effect, FileContent, FileName, FileStat, GatewayAgentId, Obse
 /// How long making or removing an agent may take: removing took 5 s on an idle gateway, and waits for a reload of the whole roster.
 const DELETE_DEADLINE: Duration = Duration::from_mins(2);
 
+/// How gateways say that a workspace file is none that they open.
+const UNSAFE_FILE: &str = "unsafe workspace file";
+
+/// How often, and after what time, a file that was refused like that is tried again.
+const UNSAFE_RETRIES: usize = 2;
+const UNSAFE_PAUSE: Duration = Duration::from_millis(300);
+
 /// How 2026.8.2 says that an agent cannot be made because its last removal is not finished.
 const REMOVAL_PENDING: &str = "deletion cleanup is still pending";
 
@@ -212,7 +219,7 @@ impl Client {
     pub async fn files_get(&self, agent: &GatewayAgentId, file: FileName) -> Result<FileContent, GatewayError> {
         let about = format!("{file} of agent {agent}");
         let params = json!({"agentId": agent.as_str(), "name": file.as_str()});
-        let payload = self.call("agents.files.get", &about, params).await?;
+        let payload = self.call_for_file("agents.files.get", &about, params).await?;
         files::content(&payload).map_err(|error| error.during("agents.files.get").about(&about))
     }
 
@@ -234,9 +241,22 @@ impl Client {
             params["expectedHash"] = hash.into();
         }
         let payload = self
-            .call("agents.files.set", &format!("{file} of agent {agent}"), params)
+            .call_for_file("agents.files.set", &format!("{file} of agent {agent}"), params)
             .await?;
         Ok(files::written(&payload))
+    }
+
+    /// Calls a method that opens a workspace file. One that is written just then, by whomever, is refused in the same words as one
+    /// that leads out of the workspace (seen on 2026.4.29, which answered a write after it was waited for no longer): only what is
+    /// refused again is refused.
+    async fn call_for_file(&self, method: &str, about: &str, params: Value) -> Result<Value, GatewayError> {
+        for _ in 0..UNSAFE_RETRIES {
+            match self.call(method, about, params.clone()).await {
+                Err(error) if error.message().contains(UNSAFE_FILE) => tokio::time::sleep(UNSAFE_PAUSE).await,
+                result => return result,
+            }
+        }
+        self.call(method, about, params).await
     }
 
     /// Looks up a place in the schema of the gateway's config; `None` if there is no such place.

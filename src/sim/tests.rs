@@ -286,3 +286,24 @@ async fn a_deleted_agent_that_comes_back_by_patch_restarts_the_gateway_again_and
     bench.client().await.sessions_patch("agent:a:main", "A").await.unwrap();
     assert_eq!(bench.gateway.restarts(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_opened_while_it_is_written_is_opened_once_more() {
+    let bench = Bench::new(SimDialect::V2026_4_29);
+    let client = bench.client().await;
+    let refused = Fault::Error {
+        code: "INVALID_REQUEST".into(),
+        message: "unsafe workspace file \"SOUL.md\"".into(),
+        retry_after_ms: None,
+    };
+    let (agent, faults) = (main_agent(), bench.gateway.faults());
+    for method in ["agents.files.get", "agents.files.set"] {
+        faults.inject(method, 1, refused.clone());
+    }
+    client.files_set(&agent, FileName::Soul, "text", None).await.unwrap();
+    assert!(client.files_get(&agent, FileName::Soul).await.unwrap().text == "text");
+    // One that stays so is none that the gateway opens.
+    faults.always("agents.files.get", refused);
+    let error = client.files_get(&agent, FileName::Soul).await.err().unwrap();
+    assert_eq!(error.class(), ErrorClass::Invalid, "{error}");
+}
