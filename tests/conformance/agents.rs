@@ -65,7 +65,14 @@ pub(crate) async fn an_agent_is_removed_with_its_files(env: &Env) {
     if let Some(removes) = env.facts.removes_any_workspace {
         assert_eq!(soul.text != "text", removes || pending);
     }
-    client.sessions_patch(&session_key(&agent), "Label").await.unwrap();
+    // A 2026.8.2 that has just made it asks to try again.
+    until("it has a session", || async {
+        match client.sessions_patch(&session_key(&agent), "Label").await {
+            Err(error) if error.class() == ErrorClass::Unavailable => false,
+            patched => patched.is_ok(),
+        }
+    })
+    .await;
 }
 
 /// The oldest gateway writes back its own copy of the config: it must not be one of before the last removal.
