@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::{ExposeSecret, SecretString};
-
 use super::failure::AgentFailure;
 use super::fights::{FIGHTING_WRITER, Fights};
 use super::gateway::session_lost;
