@@ -216,9 +216,7 @@ async fn known(
                 })
             });
             let next = Next {
-                retry: worst.map_or(Retry::NotNeeded, |worst| {
-                    Retry::of_agent(&worst.ready, &of_gateway, runs)
-                }),
+                retry: worst.map_or(Retry::NotNeeded, |worst| Retry::of_agent(worst, &of_gateway, runs)),
                 due: due.collect(),
             };
             let about = of_board().map(|agent| ObjectRef::Agent(agent.id)).collect();
@@ -229,7 +227,7 @@ async fn known(
             let view = AgentView::of(snapshot, agent, now);
             let token = TokenView::of(&store.token_state(agent.id).await?);
             let next = Next {
-                retry: Retry::of_agent(&view.ready, &of_gateway, runs),
+                retry: Retry::of_agent(&view, &of_gateway, runs),
                 due: agent_due(snapshot, agent, &history),
             };
             let about = vec![ObjectRef::Agent(agent.id)];

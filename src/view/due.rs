@@ -6,7 +6,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::Ready;
+use super::{AgentView, Ready};
 use crate::model::{AgentRow, ConditionStatus, ConditionType, GatewayHistory, GatewaySnapshot, ObjectRef};
 use crate::plan::MAX_WAKES;
 
@@ -49,11 +49,12 @@ impl Retry {
     }
 
     /// When an agent is tried again. `gateway`: whether its gateway is as desired.
-    pub fn of_agent(ready: &Ready, gateway: &Ready, runs: bool) -> Self {
+    pub fn of_agent(agent: &AgentView, gateway: &Ready, runs: bool) -> Self {
+        let ready = &agent.ready;
         match ready.reason.as_str() {
             _ if ready.is_true() => Self::NotNeeded,
             _ if !runs => Self::NoController,
-            "BoardPaused" => Self::WithBoard,
+            _ if agent.status.conditions.is_true(ConditionType::Paused) => Self::WithBoard,
             "GatewayNotReachable" | "GatewayNotReady" => Self::WithGateway,
             _ if gateway.status == ConditionStatus::False => Self::WithGateway,
             _ => Self::Backoff,

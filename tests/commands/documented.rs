@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::named::named_fleet;
+use crate::named::{all_ready, named_fleet};
 use crate::support::{Controller, Options};
 
 /// Longer than any of them takes, sharing two cores.
@@ -28,16 +28,18 @@ async fn every_command_of_the_page_about_commands_works() {
     let (fleet, _) = named_fleet().await;
     let home = TempDir::new().unwrap();
     let controller = Controller::start(&fleet.database.url, Options::default()).await;
-    fleet.database.agent_ready(fleet.agent).await;
-    fleet.database.gateway_ready(fleet.gateway).await;
+    all_ready(&fleet).await;
     let mut commands = 0;
     for line in shell_lines(&page) {
         commands += 1;
         // Whatever goes on until it is told to end is told so; 130 says that it went on until then.
-        let (script, goes_on) = match line.contains("--watch") {
-            true => (format!("timeout --preserve-status -s INT 10 {line}"), true),
-            false => (line.clone(), false),
+        let goes_on = line.contains("--watch");
+        let until = if goes_on {
+            "timeout --preserve-status -s INT 10 "
+        } else {
+            ""
         };
+        let script = format!("{until}{line}");
         let done = Command::new("/bin/sh")
             .args(["-c", &script])
             .current_dir(home.path())
@@ -55,10 +57,7 @@ async fn every_command_of_the_page_about_commands_works() {
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output();
-        let done = timeout(EACH, done)
-            .await
-            .unwrap_or_else(|_| panic!("it ends: {line}"))
-            .unwrap();
+        let done = timeout(EACH, done).await.unwrap().unwrap();
         let shown = format!(
             "{}{}",
             String::from_utf8_lossy(&done.stdout),

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use openclaw_controller::model::{BoardId, ConditionStatus, ConditionType};
+use openclaw_controller::model::{AgentId, BoardId, ConditionStatus, ConditionType};
 use openclaw_controller::sim::SimDialect;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -36,6 +36,19 @@ pub(crate) async fn named_fleet() -> (Fleet, BoardId) {
     database.agent(*gateway, Some(newsletter), "Lead Agent", true).await;
     database.agent(*gateway, None, "Gatekeeper", false).await;
     (fleet, newsletter)
+}
+
+/// Waits until everybody is as desired.
+pub(crate) async fn all_ready(fleet: &Fleet) {
+    fleet.database.gateway_ready(fleet.gateway).await;
+    let agents = fleet
+        .database
+        .text("SELECT string_agg(id::text, ' ') FROM agents")
+        .await
+        .unwrap();
+    for agent in agents.split(' ') {
+        fleet.database.agent_ready(AgentId(agent.parse().unwrap())).await;
+    }
 }
 
 async fn run(fleet: &Fleet, arguments: &[&str]) -> Finished {
@@ -114,8 +127,7 @@ async fn every_command_takes_names_and_says_what_it_does_not_know() {
 async fn lists_are_narrowed_and_printed_in_every_form() {
     let (fleet, _) = named_fleet().await;
     let controller = Controller::start(&fleet.database.url, Options::default()).await;
-    fleet.database.agent_ready(fleet.agent).await;
-    fleet.database.gateway_ready(fleet.gateway).await;
+    all_ready(&fleet).await;
     printed(&fleet, &["pause", "--board", "Newsletter"]).await;
     eventually("the board is seen to be paused", PATIENCE, async || {
         let paused = printed(&fleet, &["get", "agents", "--condition", "paused=true"]).await;
@@ -357,12 +369,11 @@ async fn a_description_says_what_differs_or_why_that_is_not_known() {
         asked.contains(&format!("+ agent {} \"Wren\"", fleet.gateway_agent())),
         "{asked}"
     );
-    assert!(asked.contains("+++ ") && !asked.contains("Lead Agent"), "{asked}");
+    assert!(asked.contains("+++ ") && !asked.contains("agent lead-"), "{asked}");
     assert_eq!(fleet.sim.writes(), 0, "a description wrote something");
 
     let controller = Controller::start(&fleet.database.url, Options::default()).await;
-    fleet.database.agent_ready(fleet.agent).await;
-    fleet.database.gateway_ready(fleet.gateway).await;
+    all_ready(&fleet).await;
     controller.stop().await;
     let after = printed(&fleet, &["describe", "agent", "Wren"]).await;
     for says in [
@@ -407,9 +418,15 @@ async fn a_description_says_what_differs_or_why_that_is_not_known() {
         }
     }
 
-    fleet.server.shutdown();
-    let away = printed(&fleet, &["describe", "gateway", "Red", "--plan=always", "-o", "json"]).await;
-    let away: Value = serde_json::from_str(&away).unwrap();
+    let Fleet { database, server, .. } = fleet;
+    server.shutdown();
+    let away = command(
+        &["describe", "gateway", "Red", "--plan=always", "-o", "json"],
+        &[("DATABASE_URL", database.url.as_str())],
+    )
+    .await;
+    assert_eq!(away.code, Some(0), "{away:?}");
+    let away: Value = serde_json::from_str(&away.stdout).unwrap();
     assert_eq!(away["plan"]["lookedAt"], false);
     assert!(
         away["plan"]["why"].as_str().unwrap().contains("could not be asked"),

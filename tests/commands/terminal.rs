@@ -197,20 +197,16 @@ async fn a_database_that_is_too_new_read_only_or_not_permitted_is_told_with_what
     for arguments in writes {
         refused(arguments, url, &["the database is read-only", "connect to the primary"]).await;
     }
-    fleet
-        .database
-        .execute(&format!(
-            "SET default_transaction_read_only = off; {}",
-            read_only("off")
-        ))
-        .await;
+    // Connections that were made meanwhile are read-only for good.
+    let execute = async |sql: &str| {
+        let sql = format!("BEGIN READ WRITE; {sql}; COMMIT");
+        fleet.database.execute(&sql).await;
+    };
+    execute(&read_only("off")).await;
 
     // A role that may nothing, and one that may only read.
     let role = format!("reader_{}", uuid::Uuid::new_v4().simple());
-    fleet
-        .database
-        .execute(&format!("CREATE ROLE {role} LOGIN PASSWORD 'letters'"))
-        .await;
+    execute(&format!("CREATE ROLE {role} LOGIN PASSWORD 'letters'")).await;
     let mut as_role = url::Url::parse(url).unwrap();
     as_role.set_username(&role).unwrap();
     as_role.set_password(Some("letters")).unwrap();
@@ -222,13 +218,11 @@ async fn a_database_that_is_too_new_read_only_or_not_permitted_is_told_with_what
         )
         .await;
     }
-    fleet
-        .database
-        .execute(&format!(
-            "GRANT USAGE ON SCHEMA openclaw_controller TO {role};
+    execute(&format!(
+        "GRANT USAGE ON SCHEMA openclaw_controller TO {role};
              GRANT SELECT ON ALL TABLES IN SCHEMA public, openclaw_controller TO {role}"
-        ))
-        .await;
+    ))
+    .await;
     for arguments in reads {
         let read = command(arguments, &[("DATABASE_URL", as_role.as_str())]).await;
         assert_eq!(read.code, Some(0), "{read:?}");
@@ -243,13 +237,11 @@ async fn a_database_that_is_too_new_read_only_or_not_permitted_is_told_with_what
     }
 
     // Too new for this program.
-    fleet
-        .database
-        .execute(
-            "INSERT INTO openclaw_controller.migrations SELECT (jsonb_populate_record(m, '{\"version\": 999}')).*
+    execute(
+        "INSERT INTO openclaw_controller.migrations SELECT (jsonb_populate_record(m, '{\"version\": 999}')).*
                FROM openclaw_controller.migrations m ORDER BY version DESC LIMIT 1",
-        )
-        .await;
+    )
+    .await;
     for arguments in reads.into_iter().chain(writes) {
         refused(arguments, url, &["version 999", "run a newer openclaw-controller"]).await;
     }

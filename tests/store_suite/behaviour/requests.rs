@@ -66,7 +66,7 @@ pub(super) async fn a_board_is_paused_and_resumed_by_a_word_and_only_where_that_
 
 pub(super) async fn everybody_is_known_by_name_and_place(world: &impl World) {
     small_fleet(world).await;
-    let mut lead = agent(35, Some(20), 11);
+    let mut lead = agent(35, Some(20), 10);
     lead.is_board_lead = true;
     world.put_agent(&lead).await;
     let names = world.store().names().await.unwrap();
@@ -83,7 +83,6 @@ pub(super) async fn everybody_is_known_by_name_and_place(world: &impl World) {
         },
         named(WORKER, Some(BOARD), format!("mc-{WORKER}")),
         named(MAIN, None, format!("mc-gateway-{GATEWAY}")),
-        // Its board says where it is.
         named(AgentId(id(35)), Some(BOARD), format!("lead-{BOARD}")),
     ];
     assert_eq!(names, expected);
