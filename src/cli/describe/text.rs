@@ -77,7 +77,7 @@ pub(super) fn of(description: &Description, now: DateTime<Utc>) -> String {
             field(&mut text, "Lead", lead);
             field(
                 &mut text,
-                "Agents",
+                "Members",
                 format!("{} of {} ready", view.ready_agents, view.agents),
             );
             members(&mut text, &description.members);
