@@ -147,7 +147,14 @@ pub(super) async fn command(args: SyncArgs) -> anyhow::Result<ExitCode> {
     let interrupted = interrupted()?;
     let references = References::load(&store).await?;
     let gateway = references.gateway(&args.gateway)?;
-    let board = args.board.as_deref().map(|board| references.board(board)).transpose()?;
+    let board = match args.board.as_deref() {
+        None => None,
+        // One that is not there is not on this gateway either, and the result says that.
+        Some(board) => Some(match board.trim().parse() {
+            Ok(id) => BoardId(id),
+            Err(_) => references.board(board)?,
+        }),
+    };
     let sync = store.request_sync(gateway, &args.options(board)).await?;
     let patience = args.timeout.0.saturating_mul(2).saturating_add(SILENCE);
     let output = args.output;
