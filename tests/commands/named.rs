@@ -208,11 +208,8 @@ fn watching(fleet: &Fleet, arguments: &[&str]) -> (Child, Lines<BufReader<ChildS
 }
 
 async fn next_line(lines: &mut Lines<BufReader<ChildStdout>>) -> String {
-    let line = timeout(PATIENCE, lines.next_line())
-        .await
-        .expect("a line comes")
-        .unwrap();
-    line.expect("the command goes on")
+    let line = timeout(PATIENCE, lines.next_line()).await.unwrap();
+    line.unwrap().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
