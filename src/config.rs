@@ -131,13 +131,6 @@ pub struct DesiredArgs {
     #[arg(long, env = "OPENCLAW_CONTROLLER_TEMPLATES_DIR", value_name = "DIR")]
     pub templates_dir: Option<PathBuf>,
 
-    /// File of the Ed25519 key by which gateways know this controller; made, with mode 0600, if it does not exist.
-    ///
-    /// Defaults to device.json in $STATE_DIRECTORY, in /var/lib/openclaw-controller (for root), or in
-    /// ~/.local/state/openclaw-controller.
-    #[arg(long, env = "OPENCLAW_CONTROLLER_DEVICE_IDENTITY", value_name = "FILE")]
-    pub device_identity: Option<PathBuf>,
-
     /// How gateways are connected to.
     #[command(flatten)]
     pub connections: ConnectionArgs,
@@ -304,35 +297,6 @@ impl DesiredArgs {
     pub fn is_explicit(&self) -> bool {
         self.base_url.is_some() && self.templates_dir.is_some()
     }
-
-    /// Where the device's key is kept.
-    pub fn device_identity(&self) -> anyhow::Result<PathBuf> {
-        device_identity(self.device_identity.as_ref())
-    }
-}
-
-/// Where the device's key is kept: where it was said, or else where this machine keeps such things.
-///
-/// # Errors
-/// Nothing was said, and there is no home directory.
-pub fn device_identity(chosen: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
-    if let Some(path) = chosen {
-        return Ok(path.clone());
-    }
-    let var = |name: &str| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
-    let directory = match (var("STATE_DIRECTORY"), var("HOME")) {
-        (Some(state), _) => state,
-        (None, Some(home)) if home.as_path() != std::path::Path::new("/root") => var("XDG_STATE_HOME")
-            .unwrap_or_else(|| home.join(".local/state"))
-            .join("openclaw-controller"),
-        (None, Some(_)) => PathBuf::from("/var/lib/openclaw-controller"),
-        (None, None) => bail!("HOME is not set; say with --device-identity where the device's key is to be kept"),
-    };
-    Ok(directory.join("device.json"))
 }
 
 /// The settings of `run`.

@@ -16,6 +16,7 @@ pub mod serve;
 pub mod store;
 pub mod telemetry;
 pub mod token;
+pub mod view;
 
 #[cfg(feature = "sim")]
 pub mod sim;

@@ -19,6 +19,7 @@ use secrecy::SecretString;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::out;
 use crate::lab::{self, Postgres};
 use crate::store::{PgOptions, PgStore};
 use gateway::DemoGateway;
@@ -84,7 +85,8 @@ pub async fn run<C: DemoController>(
     if let Some(result) = ended {
         result.context("the controller ended")?;
     } else {
-        println!("\nEnding the controller, the gateway and Postgres …");
+        // Whoever stopped reading must not keep all of it from being ended.
+        let _ = out::line("\nEnding the controller, the gateway and Postgres …");
         timeout(SHUTDOWN, work).await.with_context(|| {
             format!(
                 "the controller was still busy {} s after it was asked to end",
@@ -107,12 +109,12 @@ struct Stage {
 
 impl Stage {
     async fn set(arguments: &DemoArguments) -> Result<Self> {
-        println!("Starting a private Postgres …");
+        out::line("Starting a private Postgres …")?;
         let postgres = Postgres::start().await?;
-        println!("Starting the gateway ({}) …", arguments.gateway);
+        out::line(format_args!("Starting the gateway ({}) …", arguments.gateway))?;
         let gateway = DemoGateway::start(&arguments.gateway).await?;
         let database_url = postgres.create_database("demo").await?;
-        println!("Migrating and seeding: one organisation, two boards, six agents …");
+        out::line("Migrating and seeding: one organisation, two boards, six agents …")?;
         migrate(&database_url).await?;
         seed::plant(
             &database_url,
@@ -140,13 +142,15 @@ impl Stage {
 
     /// Prints what happens, for ever.
     async fn show(&self) -> Result<()> {
-        println!("Running the controller.\n");
+        out::line("Running the controller.\n")?;
         let mut progress = Progress::of(&self.target.database_url).await?;
         let seconds = progress.until_converged().await?;
         // What the gateway was told so far is in the conditions above.
         let mut watch = self.gateway.watch();
-        println!("\nAll six agents match their rows after {seconds:.1} s.\n");
-        println!("{}", text::what_next(&self.target, &self.gateway, &self.postgres));
+        out::line(format_args!(
+            "\nAll six agents match their rows after {seconds:.1} s.\n"
+        ))?;
+        out::line(text::what_next(&self.target, &self.gateway, &self.postgres))?;
         progress.follow(|| watch.news(&self.gateway)).await
     }
 }

@@ -5,8 +5,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 use similar::TextDiff;
-use uuid::Uuid;
 
+use super::out::{self, plain, styled};
+use super::reference::References;
+use super::table::yaml;
 use super::{DIFFERENCES, FAILED, run};
 use crate::config::{DesiredArgs, ExistenceArgs, TokenHash};
 use crate::gateway::RpcMetrics;
@@ -23,9 +25,9 @@ pub(super) struct DiffArgs {
     #[command(flatten)]
     existence: ExistenceArgs,
 
-    /// Only this gateway.
-    #[arg(long, value_name = "ID")]
-    gateway: Option<Uuid>,
+    /// Only this gateway: its id, the beginning of that, or its name.
+    #[arg(long, value_name = "GATEWAY")]
+    gateway: Option<String>,
 
     /// How to print.
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
@@ -38,10 +40,16 @@ enum Output {
     Text,
     /// The same as JSON.
     Json,
+    /// The same as YAML.
+    Yaml,
 }
 
 pub(super) async fn command(args: DiffArgs) -> anyhow::Result<ExitCode> {
     let store = super::connect_migrated().await?;
+    let only = match &args.gateway {
+        Some(gateway) => Some(References::load(&store).await?.gateway(gateway)?),
+        None => None,
+    };
     let existing = store.is_existing_installation().await?;
     let templates = run::templates(&args.desired)?;
     let mut settings = run::settings(&args.desired, TokenHash::Auto, std::time::Duration::MAX, existing);
@@ -49,20 +57,15 @@ pub(super) async fn command(args: DiffArgs) -> anyhow::Result<ExitCode> {
     let connector = run::connector(&args.desired, RpcMetrics::unregistered())?;
     let mut fleet = store.load_fleet().await?;
     let left = reconcile::left_behind(&fleet);
-    if let Some(id) = args.gateway {
-        fleet.retain(|snapshot| snapshot.gateway.id.0 == id);
-        anyhow::ensure!(
-            !fleet.is_empty(),
-            "there is no gateway {id}; `openclaw-controller get gateways` lists them"
-        );
-    }
+    fleet.retain(|snapshot| only.is_none_or(|id| snapshot.gateway.id == id));
     let mut diffs = Vec::new();
     for snapshot in fleet {
         diffs.push(reconcile::diff(&store, &connector, &templates, &settings, snapshot, &left).await?);
     }
     match args.output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&diffs)?),
-        Output::Text => print!("{}", diffs.iter().map(text).collect::<String>()),
+        Output::Json => out::line(serde_json::to_string_pretty(&diffs)?)?,
+        Output::Yaml => out::print(&yaml(&diffs)?)?,
+        Output::Text => out::print(&diffs.iter().map(text).collect::<String>())?,
     }
     Ok(if diffs.iter().any(GatewayDiff::failed) {
         ExitCode::from(FAILED)
@@ -74,7 +77,7 @@ pub(super) async fn command(args: DiffArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// A gateway's diff for people; empty if there is nothing to say.
-fn text(diff: &GatewayDiff) -> String {
+pub(super) fn text(diff: &GatewayDiff) -> String {
     let mut out = String::new();
     for lead in &diff.leads {
         let _ = writeln!(
@@ -108,7 +111,7 @@ fn text(diff: &GatewayDiff) -> String {
         };
         let _ = writeln!(out, "  config: {steps} in one patch, {effect}");
         for step in &diff.config.steps {
-            let _ = writeln!(out, "    {}", config_step(step));
+            let _ = writeln!(out, "    {}", plain(&config_step(step)));
         }
         if diff.config.deferred > 0 {
             let _ = writeln!(
@@ -119,7 +122,7 @@ fn text(diff: &GatewayDiff) -> String {
         }
     }
     for step in &diff.config.held {
-        let _ = writeln!(out, "  not now: {}", config_step(step));
+        let _ = writeln!(out, "  not now: {}", plain(&config_step(step)));
     }
     for step in &diff.config.held_creations {
         let _ = writeln!(
@@ -142,34 +145,39 @@ fn text(diff: &GatewayDiff) -> String {
         let _ = writeln!(out, "    ... and {} more after that", diff.config.removals_deferred);
     }
     for warning in &diff.config.warnings {
-        let _ = writeln!(out, "  note: {warning}");
+        let _ = writeln!(out, "  note: {}", plain(warning));
     }
     for agent in &diff.agents {
         out.push_str(&agent_text(agent));
     }
     if let Some(error) = &diff.error {
-        let _ = writeln!(out, "  error: {error}");
+        let _ = writeln!(out, "  error: {}", plain(error));
     }
     if out.is_empty() {
         out
     } else {
-        format!("gateway {} ({})\n{out}", diff.gateway, diff.name)
+        format!("gateway {} ({})\n{out}", diff.gateway, plain(&diff.name))
     }
 }
 
 fn agent_text(agent: &AgentDiff) -> String {
-    let mut out = format!("  agent {} ({}), {}\n", agent.agent, agent.name, agent.gateway_agent_id);
+    let mut out = format!(
+        "  agent {} ({}), {}\n",
+        agent.agent,
+        plain(&agent.name),
+        agent.gateway_agent_id
+    );
     if let Some(token) = &agent.token {
         let _ = writeln!(out, "    token: {token}");
     }
     for note in &agent.notes {
-        let _ = writeln!(out, "    note: {note}");
+        let _ = writeln!(out, "    note: {}", plain(note));
     }
     for file in &agent.files {
         out.push_str(&file_text(&agent.gateway_agent_id, file));
     }
     if let Some(error) = &agent.error {
-        let _ = writeln!(out, "    error: {error}");
+        let _ = writeln!(out, "    error: {}", plain(error));
     }
     out
 }
@@ -189,10 +197,23 @@ fn file_text(agent: &str, file: &FileDiff) -> String {
         }
     };
     let (before, after) = (ended(before), ended(&file.after));
-    TextDiff::from_lines(&before, &after)
+    let diff = TextDiff::from_lines(&before, &after)
         .unified_diff()
         .header(from, &name)
-        .to_string()
+        .to_string();
+    diff.split_inclusive('\n').map(colored).collect()
+}
+
+/// A line of a unified diff as terminals are used to show it.
+fn colored(line: &str) -> String {
+    let (text, end) = line.strip_suffix('\n').map_or((line, ""), |text| (text, "\n"));
+    let text = plain(text);
+    let style = match text.as_bytes().first() {
+        Some(b'+') => out::GOOD,
+        Some(b'-') => out::BAD,
+        _ => return text + end,
+    };
+    styled(style, text) + end
 }
 
 fn config_step(step: &ConfigStep) -> String {

@@ -5,7 +5,7 @@ use crate::store::Migrated;
 /// Migrates, and says what was done.
 pub(super) async fn command() -> anyhow::Result<()> {
     let store = super::connect().await?;
-    println!("{}", describe(&store.migrate().await?));
+    super::out::line(describe(&store.migrate().await?))?;
     Ok(())
 }
 

@@ -1,13 +1,28 @@
 //! The commands.
 
+#![warn(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "who reads it may have gone: `out` prints without a panic"
+)]
+
+mod describe;
 mod diff;
 mod get;
+mod help;
 mod migrate;
+mod out;
+mod pause;
+mod reference;
 mod rotate;
 pub mod run;
+mod select;
+mod shell;
 mod sync;
+mod table;
 mod unmanaged;
 mod waiting;
+mod wake;
 
 #[cfg(feature = "sim")]
 pub mod demo;
@@ -22,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{self, RunArgs};
 #[cfg(feature = "sim")]
 use crate::config::{ConnectionArgs, DesiredArgs, ExistenceArgs, GatewayArgs, TokenArgs};
-use crate::store::{PgOptions, PgStore};
+use crate::store::{PgOptions, PgStore, StoreError};
 use crate::telemetry::{self, LogFormat};
 
 /// Exit code of `diff` when something would change.
@@ -72,43 +87,72 @@ enum Command {
     ///
     /// Serves /metrics, /healthz, /readyz and agents' check-ins. SIGTERM or SIGINT finishes what is in flight and hands over to a standby; a
     /// second signal ends at once. Any number may run on one database: one acts, the others stand by.
-    #[command(after_help = RUN_HELP)]
+    #[command(after_help = help::RUN_HELP)]
     Run(RunArgs),
     /// Create or update the controller's schema, and all tables if the database is empty.
     ///
     /// Safe to run again, and beside an existing installation: nothing of another program's is changed. If something is in the
     /// way, says what, and changes nothing.
-    #[command(after_help = MIGRATE_HELP)]
+    #[command(after_help = help::MIGRATE_HELP)]
     Migrate,
     /// Show what `run` would change now, and change nothing.
     ///
     /// Prints the config steps of each gateway and unified diffs of files, with tokens redacted. Exit code 0: no difference,
     /// 1: differences, 2: something could not be looked at.
-    #[command(after_help = DIFF_HELP)]
+    #[command(after_help = help::DIFF_HELP)]
     Diff(diff::DiffArgs),
-    /// List gateways, boards or agents with their conditions, or agents on gateways that no row explains.
+    /// List gateways, boards or agents with their conditions, events, or agents on gateways that no row explains.
     ///
-    /// Gateways, boards and agents are read from the database alone: what is shown is what a running controller last saw. For
+    /// Gateways, boards, agents and events are read from the database alone: what is shown is what a running controller last saw. For
     /// `unmanaged` each gateway is asked, and nothing is written, there or in the database.
-    #[command(after_help = GET_HELP)]
+    #[command(after_help = help::GET_HELP)]
     Get(get::GetArgs),
+    /// Show all that is known of one gateway, board or agent, and what would change.
+    ///
+    /// Read from the database: conditions, the last events, when something happens next, how old a token is. If it is not as
+    /// desired, its gateway is asked what would change, and nothing is written, there or in the database.
+    #[command(after_help = help::DESCRIBE_HELP)]
+    Describe(Box<describe::DescribeArgs>),
     /// Ask for new tokens for agents.
     ///
     /// Writes the request and returns; the controller that runs on the database, now or later, gives each agent a new token in
     /// two steps that lock nobody out. The old token is taken at check-ins for ten minutes more, and stands in no managed file
     /// afterwards.
-    #[command(after_help = ROTATE_HELP)]
+    #[command(after_help = help::ROTATE_HELP)]
     RotateToken(rotate::RotateArgs),
     /// Sync one gateway now: its agents' files, and on request their tokens and sessions.
     ///
     /// Asks the controller that runs on the database, and waits for what comes of it. If none runs, this process does the work
     /// itself, in its place: only then do --base-url, --templates-dir and the other settings at the end matter, and they must
     /// be those of `run`, or the files become others.
-    #[command(after_help = SYNC_HELP)]
+    #[command(after_help = help::SYNC_HELP)]
     Sync(Box<sync::SyncArgs>),
+    /// Pause boards: their agents are left as they are until they are resumed.
+    ///
+    /// Says /pause in a board's chat, as a person could: nothing is written for its agents until somebody says /resume. A board that
+    /// is paused already is left alone.
+    #[command(after_help = help::PAUSE_HELP)]
+    Pause(pause::PauseArgs),
+    /// Have paused boards go on.
+    ///
+    /// Says /resume in a board's chat, as a person could. What changed meanwhile is made up for.
+    #[command(after_help = help::RESUME_HELP)]
+    Resume(pause::PauseArgs),
+    /// Ask for agents to be woken.
+    ///
+    /// Writes the request and returns; the controller that runs on the database, now or later, sends each agent one message to start,
+    /// and awaits its check-in.
+    #[command(after_help = help::WAKE_HELP)]
+    Wake(wake::WakeArgs),
+    /// Print a script that completes commands and flags in a shell.
+    #[command(after_help = help::COMPLETIONS_HELP)]
+    Completions(shell::CompletionsArgs),
+    /// Print the manual as a man page, or write one page per command.
+    #[command(after_help = help::MAN_HELP)]
+    Man(shell::ManArgs),
     /// Start a private Postgres and a gateway, seed them, and run the controller on them.
     #[cfg(feature = "sim")]
-    #[command(after_help = DEMO_HELP)]
+    #[command(after_help = help::DEMO_HELP)]
     Demo(demo::DemoArguments),
 }
 
@@ -126,73 +170,6 @@ impl Command {
     }
 }
 
-const RUN_HELP: &str = "\
-Examples:
-  openclaw-controller run --base-url https://mission.example
-  openclaw-controller run --listen 0.0.0.0:8080 --templates-dir ./templates --base-url https://mission.example
-  OPENCLAW_CONTROLLER_RESYNC_INTERVAL=5m openclaw-controller run
-  curl http://127.0.0.1:8080/readyz                        whether it can work, check by check
-
-Exit codes: 0 stopped by a signal; 2 the settings or the database's tables cannot be used; 130 ended at once by a
-second signal. A database or gateway that does not answer is waited for.";
-
-const MIGRATE_HELP: &str = "\
-Examples:
-  openclaw-controller migrate                              before a `run --no-migrate`, as a role that may create tables
-  openclaw-controller migrate && openclaw-controller diff
-
-Exit codes: 0 up to date; 2 something is in the way (nothing was changed), or the database cannot be used.";
-
-const DIFF_HELP: &str = "\
-Examples:
-  openclaw-controller diff --base-url https://mission.example --templates-dir ./templates
-  openclaw-controller diff --gateway 6d2f0c1e-0000-4000-8000-000000000001 -o json
-  openclaw-controller diff >/dev/null; echo $?             for scripts: the exit code alone
-
-Give it the same settings as `run` (flags or environment): the base URL and the templates decide what files hold.";
-
-const GET_HELP: &str = "\
-Examples:
-  openclaw-controller get agents                           who is ready, and why not
-  openclaw-controller get gateways -o wide                 with ids, URLs and messages
-  openclaw-controller get agents -o json | jq '.items[] | select(.ready.status != \"True\")'
-  openclaw-controller get unmanaged --gateway 6d2f0c1e-0000-4000-8000-000000000001
-                                                           whose the other agents on it are, before the first `run`
-
-Exit codes: 0 listed, even if nothing was found; 2 the database cannot be used, there is no such gateway, or (unmanaged) a
-gateway could not be asked.";
-
-const ROTATE_HELP: &str = "\
-Examples:
-  openclaw-controller rotate-token --all --wait            every agent, with progress, until all is done
-  openclaw-controller rotate-token --board 6d2f0c1e-0000-4000-8000-000000000002
-  openclaw-controller rotate-token --agent ID1 --agent ID2 --wait --timeout 2m
-
-Exit codes: 0 requested, or with --wait: done; 1 not every agent had its new token in time (each is listed with the reason;
-the rotation goes on); 2 an id is not known (nothing was requested), or the database cannot be used; 130 the waiting was
-ended by a signal (the rotation goes on).";
-
-const SYNC_HELP: &str = "\
-Examples:
-  openclaw-controller sync --gateway 6d2f0c1e-0000-4000-8000-000000000001
-  openclaw-controller sync --gateway ID --rotate-tokens -o json | jq .errors
-  openclaw-controller sync --gateway ID --board ID --no-include-main --reset-sessions
-
-Without options it changes nothing that the controller would not change, and tells which agents match. A token that is lost or
-does not match is replaced with --rotate-tokens only. Agents of a paused board are skipped; that is no error.
-
-Exit codes: 0 no errors; 1 the result holds errors (or warnings); 2 the request could not be made (a gateway or user that is
-not there, the database) or nobody answered it; 130 the waiting was ended by a signal (a controller that has taken the sync up
-goes on).";
-
-#[cfg(feature = "sim")]
-const DEMO_HELP: &str = "\
-Examples:
-  openclaw-controller demo                                 on a simulated gateway, at once
-  openclaw-controller demo --gateway 2026.9.6              on a real OpenClaw, installed first
-
-Ctrl-C ends everything that was started and removes it.";
-
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -208,7 +185,14 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {}", with_causes(&error));
+            if out::reader_has_gone(&error) {
+                return ExitCode::SUCCESS;
+            }
+            out::note(format_args!(
+                "{}: {}",
+                out::styled(out::BAD, "error"),
+                out::plain_lines(&with_causes(&error))
+            ));
             ExitCode::from(FAILED)
         }
     }
@@ -216,6 +200,10 @@ pub fn main() -> ExitCode {
 
 /// An error with its causes, each told once: some errors repeat their cause in their own text. None holds a secret.
 fn with_causes(error: &anyhow::Error) -> String {
+    if let Some(StoreError::Unreachable(why)) = error.downcast_ref() {
+        // Its own text speaks of a controller, which tries again.
+        return format!("cannot reach the database: {why}; check that Postgres is running and DATABASE_URL is right");
+    }
     error.chain().fold(String::new(), |text, cause| {
         let cause = cause.to_string();
         if text.is_empty() {
@@ -234,6 +222,12 @@ async fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Migrate => migrate::command().await.map(|()| ExitCode::SUCCESS),
         Command::Diff(args) => diff::command(args).await,
         Command::Get(args) => get::command(args).await,
+        Command::Describe(args) => Box::pin(describe::command(*args)).await,
+        Command::Pause(args) => pause::command(args, true).await,
+        Command::Resume(args) => pause::command(args, false).await,
+        Command::Wake(args) => wake::command(args).await,
+        Command::Completions(args) => shell::completions(&args).map(|()| ExitCode::SUCCESS),
+        Command::Man(args) => shell::man(&args).map(|()| ExitCode::SUCCESS),
         Command::RotateToken(args) => rotate::command(args).await,
         Command::Sync(args) => Box::pin(sync::command(*args)).await,
         #[cfg(feature = "sim")]
@@ -252,8 +246,10 @@ async fn demo_command(args: demo::DemoArguments) -> anyhow::Result<()> {
                 desired: DesiredArgs {
                     base_url: Some(target.base_url),
                     templates_dir: None,
-                    device_identity: Some(target.device_identity),
-                    connections: ConnectionArgs::default(),
+                    connections: ConnectionArgs {
+                        device_identity: Some(target.device_identity),
+                        ..ConnectionArgs::default()
+                    },
                     listen: target.listen,
                     agent_listen: None,
                     tokens: TokenArgs::default(),

@@ -5,16 +5,17 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use super::out::{self, plain};
+use super::reference::References;
+use super::run::SCOPE;
+use super::select::Which;
+use super::waiting::{INTERRUPTED, LOOK_EVERY, Shown, interrupted};
+use crate::config::Span;
+use crate::model::{AgentId, ConditionStatus, ConditionType, Conditions};
+use crate::store::{LeaseStore, RequestStore, Requested, RotationProgress, StoreError};
 use chrono::{DateTime, Utc};
 use clap::Args;
 use tokio::time::{Instant, sleep};
-use uuid::Uuid;
-
-use super::run::SCOPE;
-use super::waiting::{INTERRUPTED, LOOK_EVERY, Shown, interrupted};
-use crate::config::Span;
-use crate::model::{AgentId, BoardId, ConditionStatus, ConditionType, Conditions, GatewayId};
-use crate::store::{AgentSelector, LeaseStore, RequestStore, Requested, RotationProgress, StoreError};
 
 /// Exit code when not every agent had its new token in time.
 const NOT_ALL: u8 = 1;
@@ -37,51 +38,18 @@ pub(super) struct RotateArgs {
     timeout: Span,
 }
 
-#[derive(Args, Debug)]
-#[group(required = true, multiple = false)]
-struct Which {
-    /// This agent; may be given several times.
-    #[arg(long, value_name = "ID")]
-    agent: Vec<Uuid>,
-
-    /// The agents of this board; may be given several times.
-    #[arg(long, value_name = "ID")]
-    board: Vec<Uuid>,
-
-    /// The agents of this gateway's boards, and its main agent; may be given several times.
-    #[arg(long, value_name = "ID")]
-    gateway: Vec<Uuid>,
-
-    /// Every agent.
-    #[arg(long)]
-    all: bool,
-}
-
-impl Which {
-    fn selector(self) -> AgentSelector {
-        if !self.agent.is_empty() {
-            AgentSelector::Agents(self.agent.into_iter().map(AgentId).collect())
-        } else if !self.board.is_empty() {
-            AgentSelector::Boards(self.board.into_iter().map(BoardId).collect())
-        } else if !self.gateway.is_empty() {
-            AgentSelector::Gateways(self.gateway.into_iter().map(GatewayId).collect())
-        } else {
-            AgentSelector::All
-        }
-    }
-}
-
 pub(super) async fn command(args: RotateArgs) -> anyhow::Result<ExitCode> {
     let store = super::connect_migrated().await?;
-    let requested = store.request_rotation(&args.which.selector()).await?;
-    println!("{}", described(&requested));
+    let which = args.which.selector(&References::load(&store).await?)?;
+    let requested = store.request_rotation(&which).await?;
+    out::line(described(&requested))?;
     if requested.agents.is_empty() || !args.wait {
         return Ok(ExitCode::SUCCESS);
     }
     if !store.current(SCOPE).await?.is_some_and(|lease| lease.held) {
-        eprintln!(
+        out::note(format_args!(
             "no controller is running on this database: the tokens are rotated once one does (`openclaw-controller run`)"
-        );
+        ));
     }
     let interrupted = interrupted()?;
     let mut shown = Shown::new(requested.agents.len(), "new tokens");
@@ -92,28 +60,37 @@ pub(super) async fn command(args: RotateArgs) -> anyhow::Result<ExitCode> {
     };
     shown.finish();
     let Some(open) = waited else {
-        eprintln!("no longer waiting; the rotation was requested and goes on without this command");
+        out::note(format_args!(
+            "no longer waiting; the rotation was requested and goes on without this command"
+        ));
         return Ok(ExitCode::from(INTERRUPTED));
     };
     let gone = open.gone;
     let done = requested.agents.len() - gone - open.agents.len();
-    println!("{} a new token", have(done));
+    out::line(format_args!("{} a new token", have(done)))?;
     if gone > 0 {
-        println!("{gone} of them no longer have a row");
+        out::line(format_args!("{gone} of them no longer have a row"))?;
     }
     if open.agents.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!(
+    out::note(format_args!(
         "{} no new token after {}; the rotation goes on without this command:",
         have(open.agents.len()),
         args.timeout
-    );
+    ));
     for agent in open.agents.iter().take(LISTED) {
-        eprintln!("  {} ({}): {}", agent.name, agent.agent, reason(agent));
+        out::note(format_args!(
+            "  {} ({}): {}",
+            plain(&agent.name),
+            agent.agent,
+            plain(&reason(agent))
+        ));
     }
     if let Some(more @ 1..) = open.agents.len().checked_sub(LISTED) {
-        eprintln!("  and {more} more; `openclaw-controller get agents -o wide` lists all");
+        out::note(format_args!(
+            "  and {more} more; `openclaw-controller get agents -o wide` lists all"
+        ));
     }
     Ok(ExitCode::from(NOT_ALL))
 }
@@ -200,6 +177,8 @@ fn reason(agent: &RotationProgress) -> String {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
 
     fn at(second: i64) -> DateTime<Utc> {

@@ -264,7 +264,7 @@ pub(super) fn templates(args: &DesiredArgs) -> anyhow::Result<TemplateSet> {
 
 /// What connects to gateways as the arguments say.
 pub(super) fn connector(args: &DesiredArgs, metrics: RpcMetrics) -> anyhow::Result<WebSocketConnector> {
-    args.connections.connector(&args.device_identity()?, metrics)
+    args.connections.connector(metrics)
 }
 
 /// What the reconcilers are told of the arguments that every command has; nobody is woken, made or removed.

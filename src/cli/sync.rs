@@ -8,14 +8,16 @@ use std::time::Duration;
 
 use chrono::Utc;
 use clap::{ArgAction, Args, ValueEnum};
-use comfy_table::{Table, presets};
 use prometheus::Registry;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::out::{self, plain};
+use super::reference::References;
 use super::run::{self, SCOPE};
+use super::table::{bare, lines};
 use super::waiting::{INTERRUPTED, Shown, interrupted};
 use crate::config::{DesiredArgs, Span, TokenHash};
 use crate::gateway::RpcMetrics;
@@ -41,15 +43,15 @@ const SILENCE: Duration = Duration::from_mins(1);
 /// The arguments of `sync`.
 #[derive(Args, Debug)]
 pub(super) struct SyncArgs {
-    /// The gateway.
-    #[arg(long, value_name = "ID")]
-    gateway: Uuid,
+    /// The gateway: its id, the beginning of that, or its name.
+    #[arg(long, value_name = "GATEWAY")]
+    gateway: String,
 
     /// Only the agents of this board. The gateway's main agent is synced all the same, unless excluded.
-    #[arg(long, value_name = "ID")]
-    board: Option<Uuid>,
+    #[arg(long, value_name = "BOARD")]
+    board: Option<String>,
 
-    /// Render files for this user, from now on, instead of for the organisation's owner.
+    /// Render files for this user, by id, from now on, instead of for the organisation's owner.
     #[arg(long, value_name = "ID")]
     user: Option<Uuid>,
 
@@ -118,9 +120,9 @@ enum Output {
 }
 
 impl SyncArgs {
-    fn options(&self) -> SyncOptions {
+    fn options(&self, board: Option<BoardId>) -> SyncOptions {
         SyncOptions {
-            board: self.board.map(BoardId),
+            board,
             user: self.user,
             include_main: self.include_main && !self.no_include_main,
             reset_sessions: self.reset_sessions,
@@ -143,8 +145,17 @@ enum Waited {
 pub(super) async fn command(args: SyncArgs) -> anyhow::Result<ExitCode> {
     let store = super::connect_migrated().await?;
     let interrupted = interrupted()?;
-    let gateway = GatewayId(args.gateway);
-    let sync = store.request_sync(gateway, &args.options()).await?;
+    let references = References::load(&store).await?;
+    let gateway = references.gateway(&args.gateway)?;
+    let board = match args.board.as_deref() {
+        None => None,
+        // One that is not there is not on this gateway either, and the result says that.
+        Some(board) => Some(match board.trim().parse() {
+            Ok(id) => BoardId(id),
+            Err(_) => references.board(board)?,
+        }),
+    };
+    let sync = store.request_sync(gateway, &args.options(board)).await?;
     let patience = args.timeout.0.saturating_mul(2).saturating_add(SILENCE);
     let output = args.output;
     let mut shown = Shown::on_terminal("waiting for the sync to begin");
@@ -192,13 +203,13 @@ pub(super) async fn command(args: SyncArgs) -> anyhow::Result<ExitCode> {
                 "nothing was heard of the sync for {}: {so_far}",
                 Span(patience)
             );
-            eprintln!("no longer waiting; {so_far}");
+            out::note(format_args!("no longer waiting; {so_far}"));
             return Ok(ExitCode::from(INTERRUPTED));
         }
     };
     match output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&result)?),
-        Output::Table => print!("{}", text(&result)),
+        Output::Json => out::line(serde_json::to_string_pretty(&result)?)?,
+        Output::Table => out::print(&text(&result))?,
     }
     Ok(if result.errors.is_empty() {
         ExitCode::SUCCESS
@@ -372,15 +383,14 @@ fn text(result: &SyncResult) -> String {
     }
     let count = result.errors.len();
     let _ = writeln!(text, "; {count} {}:", if count == 1 { "error" } else { "errors" });
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
+    let mut table = bare();
     table.set_header(["AGENT", "ID", "MESSAGE"]);
     for error in &result.errors {
         let name = error.agent_name.as_deref().unwrap_or("-");
         let id = error.agent_id.map_or_else(|| "-".to_owned(), |id| id.to_string());
-        table.add_row([name, &id, &error.message]);
+        table.add_row([&plain(name), &id, &plain(&error.message)]);
     }
-    text + &super::get::lines(&table) + "\n"
+    text + &lines(&table) + "\n"
 }
 
 #[cfg(test)]
@@ -400,7 +410,11 @@ mod tests {
         let gateway = ["sync", "--gateway", "00000000-0000-0000-0000-000000000001"];
         let parsed = Parsed::try_parse_from(gateway.iter().chain(arguments));
         parsed
-            .map(|parsed| parsed.sync.options())
+            .map(|parsed| {
+                parsed
+                    .sync
+                    .options(parsed.sync.board.as_deref().map(|id| BoardId(id.parse().unwrap())))
+            })
             .map_err(|error| error.to_string())
     }
 
@@ -439,7 +453,6 @@ mod tests {
         for wrong in [
             &["--include-main", "--no-include-main"] as &[_],
             &["--include-main=perhaps"],
-            &["--board=alpha"],
             &["--timeout=0s"],
             &["-o", "yaml"],
         ] {

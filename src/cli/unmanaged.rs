@@ -3,7 +3,7 @@
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
 
-use super::get::{Item, cell, wide};
+use super::table::{Item, cell, wide};
 use crate::gateway::WebSocketConnector;
 use crate::model::{GatewayId, GatewaySnapshot, Unmanaged};
 use crate::reconcile::{self, UnmanagedAgents};
@@ -32,17 +32,15 @@ pub(super) fn item(gateway: &str, agent: &Unmanaged) -> Item {
     let mut json = json!(agent);
     json["kind"] = "UnmanagedAgent".into();
     json["gateway"] = gateway.into();
-    Item {
-        cells: vec![
-            cell("GATEWAY", gateway),
-            cell("AGENT", &agent.id),
-            cell("NAME", agent.name.as_deref().unwrap_or("-")),
-            cell("WHY", agent.reason),
-            wide("GATEWAY ID", agent.gateway),
-            wide("WORKSPACE", agent.workspace.as_deref().unwrap_or("-")),
-            cell("WHAT IT IS", &agent.message),
-            cell("WHAT TO DO", &agent.advice),
-        ],
-        json,
-    }
+    let cells = vec![
+        cell("GATEWAY", gateway),
+        cell("AGENT", &agent.id),
+        cell("NAME", agent.name.as_deref().unwrap_or("-")),
+        cell("WHY", agent.reason),
+        wide("GATEWAY ID", agent.gateway),
+        wide("WORKSPACE", agent.workspace.as_deref().unwrap_or("-")),
+        cell("WHAT IT IS", &agent.message),
+        cell("WHAT TO DO", &agent.advice),
+    ];
+    Item::new(format!("{} {}", agent.gateway, agent.id), cells, json)
 }

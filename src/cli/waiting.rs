@@ -7,6 +7,8 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::out;
+
 /// Exit code when the waiting was ended by a signal.
 pub(super) const INTERRUPTED: u8 = 130;
 
@@ -67,7 +69,7 @@ impl Shown {
             Self::Bar(bar) => bar.set_position(done as u64),
             Self::Lines { what, all, last } => {
                 if *last != Some(done) {
-                    eprintln!("{done} of {all} {what}");
+                    out::note(format_args!("{done} of {all} {what}"));
                     *last = Some(done);
                 }
             }

@@ -44,6 +44,26 @@ pub enum ConditionType {
     Ready,
 }
 
+impl ConditionType {
+    /// All of them, in the order in which they are shown.
+    pub const ALL: [Self; 14] = [
+        Self::Reachable,
+        Self::Authorized,
+        Self::Compatible,
+        Self::ConfigSynced,
+        Self::Leftovers,
+        Self::LeadsEnsured,
+        Self::MainAgent,
+        Self::Registered,
+        Self::FilesSynced,
+        Self::TokenValid,
+        Self::CheckedIn,
+        Self::Paused,
+        Self::Deleted,
+        Self::Ready,
+    ];
+}
+
 impl fmt::Display for ConditionType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)

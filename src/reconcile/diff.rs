@@ -17,8 +17,8 @@ use super::world::Settings;
 use super::{agent, fights, goal, leftovers, removal, restarts};
 use crate::gateway::{Connector, Target};
 use crate::model::{
-    AgentId, AgentPlan, FileName, GatewayId, GatewayPlan, GatewaySnapshot, Leftover, NewLead, ObjectRef,
-    ObservedConfig, Undoing,
+    AgentId, AgentPlan, AgentRow, BoardId, ConfigStep, FileName, GatewayAgentId, GatewayId, GatewayPlan,
+    GatewaySnapshot, Leftover, NewLead, ObjectRef, ObservedConfig, Undoing,
 };
 use crate::plan::{AgentGoal, FilePolicy, ObservedFile, ObservedFiles, Refused, plan_agent, plan_gateway, plan_leads};
 use crate::render::TemplateSet;
@@ -93,6 +93,23 @@ impl GatewayDiff {
     }
 }
 
+impl GatewayDiff {
+    /// Leaves out what is not about these agents, and leads of other boards than these.
+    pub fn keep_only(&mut self, agents: &HashSet<GatewayAgentId>, boards: &HashSet<BoardId>) {
+        let about = |step: &ConfigStep| step.change.agent().is_some_and(|id| agents.contains(id));
+        self.leads.retain(|lead| boards.contains(&lead.board));
+        self.lead_problems.clear();
+        self.config.creations.retain(|step| agents.contains(&step.id));
+        self.config.steps.retain(about);
+        self.config.held.retain(about);
+        self.config.removals.retain(|step| agents.contains(&step.id));
+        self.config.held_removals.retain(|step| agents.contains(&step.id));
+        self.config.warnings.clear();
+        // It would carry out the steps of all.
+        self.config.patch = None;
+    }
+}
+
 impl AgentDiff {
     fn differs(&self) -> bool {
         !self.files.is_empty() || self.token.is_some()
@@ -112,8 +129,21 @@ pub async fn diff<S: Store, C: Connector>(
     connector: &C,
     templates: &TemplateSet,
     settings: &Settings,
+    snapshot: GatewaySnapshot,
+    left: &[Leftover],
+) -> Result<GatewayDiff, StoreError> {
+    diff_some(store, connector, templates, settings, snapshot, left, |_| true).await
+}
+
+/// The same, with a look at the workspaces of those agents only that are `meant`.
+pub async fn diff_some<S: Store, C: Connector>(
+    store: &S,
+    connector: &C,
+    templates: &TemplateSet,
+    settings: &Settings,
     mut snapshot: GatewaySnapshot,
     left: &[Leftover],
+    meant: impl Fn(&AgentRow) -> bool + Send,
 ) -> Result<GatewayDiff, StoreError> {
     let boards = snapshot.boards.values();
     let leads = plan_leads(
@@ -141,6 +171,7 @@ pub async fn diff<S: Store, C: Connector>(
     for agent in &spec.agents {
         if let Some(excluded) = agent.excluded
             && excluded != Excluded::Deleting
+            && meant(&agent.row)
             && !to_come.contains(&agent.row.id)
         {
             diff.agents.push(AgentDiff::of(agent, [excluded.message().to_owned()]));
@@ -179,7 +210,8 @@ pub async fn diff<S: Store, C: Connector>(
         goal.gateway.hold.restarts = true;
         diff.config = plan_gateway(&goal.gateway, &config, &dialect);
     }
-    for agent in spec.managed().filter(|agent| !to_come.contains(&agent.row.id)) {
+    let skipped = |agent: &AgentSpec| to_come.contains(&agent.row.id) || !meant(&agent.row);
+    for agent in spec.managed().filter(|agent| !skipped(agent)) {
         let registered = config
             .entry(&agent.gateway_agent_id)
             .is_some_and(|entry| entry.workspace.as_deref() == Some(&agent.workspace));

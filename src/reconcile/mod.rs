@@ -37,7 +37,7 @@ mod unmanaged;
 mod wake;
 mod world;
 
-pub use diff::{AgentDiff, FileDiff, GatewayDiff, diff, left_behind};
+pub use diff::{AgentDiff, FileDiff, GatewayDiff, diff, diff_some, left_behind};
 pub use fleet::{AGENT_CONTROLLER, Fleet, GATEWAY_CONTROLLER, Workers};
 pub use rotation::TokenPolicy;
 pub use unmanaged::{UnmanagedAgents, unmanaged};

@@ -10,6 +10,11 @@ pub enum StoreError {
         "cannot reach the database: {0}; it is tried again, check that Postgres is running and DATABASE_URL is right"
     )]
     Unreachable(String),
+    /// The database takes no writes: a standby, or one that was set so. It may take them again later.
+    #[error(
+        "the database is read-only ({0}): connect to the primary, or find out who has set default_transaction_read_only"
+    )]
+    ReadOnly(String),
     /// Somebody else holds the lease, so the write was not made. Stop working under this lease.
     #[error("lease `{scope}` term {term} is no longer held by this process, nothing was written")]
     Fenced {
@@ -38,7 +43,7 @@ pub enum StoreError {
     #[error("cannot migrate, nothing was changed:\n{}", .0.iter().map(|p| format!("  - {p}")).collect::<Vec<_>>().join("\n"))]
     Blocked(Vec<String>),
     /// The database refuses us: wrong password, unknown database, or a missing privilege.
-    #[error("the database refuses: {0}")]
+    #[error("the database refuses: {0}; use a role and a database that are right, or grant that role what it lacks")]
     Permission(String),
     /// The database holds something that cannot be read or written, and this is the object.
     #[error("{object}: {problem}")]
@@ -56,6 +61,6 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the same call may succeed later without anybody doing anything about it.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::LockTimeout(_))
+        matches!(self, Self::Unreachable(_) | Self::ReadOnly(_) | Self::LockTimeout(_))
     }
 }

@@ -64,11 +64,33 @@ pub trait RequestStore: Send + Sync + 'static {
     /// [`StoreError::BadData`] if an id that was given is nobody's: nothing was written.
     fn request_rotation(&self, of: &AgentSelector) -> impl Future<Output = Result<Requested, StoreError>> + Send;
 
+    /// Asks for a wake of each of these agents that has a row and whose removal was not requested.
+    ///
+    /// # Errors
+    /// [`StoreError::BadData`] if an id that was given is nobody's: nothing was written.
+    fn request_wake(&self, of: &AgentSelector) -> impl Future<Output = Result<Requested, StoreError>> + Send;
+
+    /// Has these boards paused, or going on, by a word in their chats; a board that is so already gets none. Returns those that got
+    /// one, ordered by id.
+    ///
+    /// # Errors
+    /// [`StoreError::BadData`] if a board is not there, or its chat has a word that no other can be newer than: nothing was written.
+    fn set_paused(
+        &self,
+        boards: &[BoardId],
+        paused: bool,
+    ) -> impl Future<Output = Result<Vec<BoardId>, StoreError>> + Send;
+
     /// How far the rotations of these agents have come, ordered by id; agents whose rows are gone are left out.
     fn rotation_progress(
         &self,
         agents: &[AgentId],
     ) -> impl Future<Output = Result<Vec<RotationProgress>, StoreError>> + Send;
+}
+
+/// The word in a board's chat that pauses it, or has it go on.
+pub(super) fn pause_word(paused: bool) -> &'static str {
+    if paused { "/pause" } else { "/resume" }
 }
 
 /// The error of a selector that names what is not there.

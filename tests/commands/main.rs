@@ -3,13 +3,16 @@
 #![cfg(feature = "sim")]
 #![expect(clippy::unwrap_used, reason = "a test says by a panic what went wrong")]
 
+mod documented;
 mod existing;
 mod leads;
+mod named;
 mod rotate;
 mod shown;
 #[path = "../support/mod.rs"]
 mod support;
 mod sync;
+mod terminal;
 mod unmanaged;
 mod usage;
 mod watched;

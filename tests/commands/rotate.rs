@@ -159,7 +159,7 @@ async fn rotate_token_takes_exactly_one_selector_and_known_ids() {
     for arguments in [
         &["rotate-token"] as &[&str],
         &["rotate-token", "--all", "--agent", &known],
-        &["rotate-token", "--agent", "Wren"],
+        &["rotate-token", "--agent", "Wrenn"],
         &["rotate-token", "--all", "--timeout", "5s"],
         &["rotate-token", "--agent", &known, "--agent", &unknown],
         &["rotate-token", "--board", &unknown],

@@ -194,11 +194,12 @@ async fn sync_takes_known_ids_and_settings_that_can_be_used() {
     let (known, unknown) = (fleet.gateway.to_string(), Uuid::new_v4().to_string());
     for (more, says) in [
         (&["sync"] as &[&str], "--gateway"),
-        (&["sync", "--gateway", "Gateway"], "invalid value"),
+        (&["sync", "--gateway", "Gatewy"], "do you mean \"Gateway\""),
         (
-            &["sync", "--gateway", &unknown],
-            "it does not exist, so nothing was requested",
+            &["sync", "--gateway", "Gateway", "--board", "Bored"],
+            "there is no board",
         ),
+        (&["sync", "--gateway", &unknown], "there is no gateway"),
         (
             &["sync", "--gateway", &known, "--user", &unknown],
             "it does not exist, so nothing was requested",
@@ -221,7 +222,7 @@ async fn sync_takes_known_ids_and_settings_that_can_be_used() {
             "{more:?}: {refused:?}"
         );
         assert!(refused.stderr.contains(says), "{more:?}: {refused:?}");
-        if says.starts_with("it does not exist") {
+        if more.contains(&unknown.as_str()) {
             assert!(
                 refused.stderr.contains(&unknown) && !refused.stderr.contains(&known),
                 "{refused:?}"

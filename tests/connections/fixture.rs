@@ -54,12 +54,11 @@ impl Dialer {
     pub(crate) fn new(ca_file: Option<&Path>) -> Self {
         let directory = TempDir::new().unwrap();
         let arguments = ConnectionArgs {
+            device_identity: Some(directory.path().join("device.json")),
             gateway_ca_file: ca_file.map(Path::to_owned),
             gateway_token_dir: None,
         };
-        let connector = arguments
-            .connector(&directory.path().join("device.json"), RpcMetrics::unregistered())
-            .unwrap();
+        let connector = arguments.connector(RpcMetrics::unregistered()).unwrap();
         Self {
             connector: Arc::new(connector),
             directory,

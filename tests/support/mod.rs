@@ -373,8 +373,10 @@ impl Controller {
             desired: DesiredArgs {
                 base_url: options.base_url,
                 templates_dir: options.templates_dir,
-                device_identity: Some(state.path().join("device.json")),
-                connections: options.connections,
+                connections: ConnectionArgs {
+                    device_identity: Some(state.path().join("device.json")),
+                    ..options.connections
+                },
                 listen: address,
                 agent_listen: options.agent_listen,
                 tokens: options.tokens,

@@ -10,6 +10,7 @@ use sqlx::{ConnectOptions, Row};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use uuid::Uuid;
 
+use crate::cli::out::{self, plain};
 use crate::model::{ConditionStatus, ConditionType, Conditions};
 
 const POLL: Duration = Duration::from_millis(250);
@@ -70,7 +71,7 @@ impl Progress {
         loop {
             ticks.tick().await;
             let fleet = self.load().await?;
-            self.print(&fleet);
+            self.print(&fleet)?;
             if converged(&fleet) {
                 return Ok(self.started.elapsed().as_secs_f64());
             }
@@ -83,17 +84,20 @@ impl Progress {
         loop {
             ticks.tick().await;
             for line in news() {
-                println!("{:>7.1} s  gateway  {line}", self.started.elapsed().as_secs_f64());
+                out::line(format_args!(
+                    "{:>7.1} s  gateway  {line}",
+                    self.started.elapsed().as_secs_f64()
+                ))?;
             }
             // Postgres may be restarted by whoever tries what happens then.
             match self.load().await {
-                Ok(fleet) => self.print(&fleet),
+                Ok(fleet) => self.print(&fleet)?,
                 Err(error) => tracing::debug!("the demo cannot read the status: {error:#}"),
             }
         }
     }
 
-    fn print(&mut self, fleet: &[Status]) {
+    fn print(&mut self, fleet: &[Status]) -> Result<()> {
         let seconds = self.started.elapsed().as_secs_f64();
         for status in fleet {
             let before = self
@@ -101,9 +105,10 @@ impl Progress {
                 .insert(status.id, status.conditions.clone())
                 .unwrap_or_default();
             for line in changes(&before, &status.conditions) {
-                println!("{seconds:>7.1} s  {:<24} {line}", status.label);
+                out::line(format_args!("{seconds:>7.1} s  {:<24} {line}", plain(&status.label)))?;
             }
         }
+        Ok(())
     }
 
     async fn load(&self) -> Result<Vec<Status>> {

@@ -63,9 +63,10 @@ fn classify(code: &str, message: &str) -> StoreError {
     match code {
         // lock_not_available, deadlock_detected, serialization_failure
         "55P03" | "40P01" | "40001" => StoreError::LockTimeout("a row or table".to_owned()),
-        // query_canceled (our statement_timeout, or an administrator), read_only_sql_transaction (a standby, for now),
-        // idle_in_transaction_session_timeout
-        "57014" | "25006" | "25P03" => StoreError::Unreachable(text()),
+        // query_canceled (our statement_timeout, or an administrator), idle_in_transaction_session_timeout
+        "57014" | "25P03" => StoreError::Unreachable(text()),
+        // read_only_sql_transaction
+        "25006" => StoreError::ReadOnly(text()),
         // insufficient_privilege, invalid_catalog_name
         "42501" | "3D000" => StoreError::Permission(text()),
         // undefined_table, invalid_schema_name: ours or theirs, the remedy is the same
@@ -118,7 +119,7 @@ mod tests {
     fn sqlstates_map_to_what_can_be_done_about_them() {
         use StoreError as E;
         type Check = fn(&E) -> bool;
-        let cases: [(&str, Check); 13] = [
+        let cases: [(&str, Check); 14] = [
             ("55P03", |e| matches!(e, E::LockTimeout(_))),
             ("40P01", |e| matches!(e, E::LockTimeout(_))),
             ("57014", |e| matches!(e, E::Unreachable(_))),
@@ -126,6 +127,7 @@ mod tests {
             ("57P03", |e| matches!(e, E::Unreachable(_))),
             ("08006", |e| matches!(e, E::Unreachable(_))),
             ("53300", |e| matches!(e, E::Unreachable(_))),
+            ("25006", |e| matches!(e, E::ReadOnly(_)) && e.is_transient()),
             ("28P01", |e| matches!(e, E::Permission(_))),
             ("42501", |e| matches!(e, E::Permission(_))),
             ("42P01", |e| matches!(e, E::NotMigrated(_))),

@@ -29,15 +29,26 @@ impl PgStore {
         Ok(())
     }
 
-    pub(super) async fn load_events(&self, limit: usize) -> Result<Vec<RecordedEvent>, StoreError> {
+    /// The newest events, of these objects or of all.
+    pub(super) async fn load_events(
+        &self,
+        objects: Option<&[(&'static str, Uuid)]>,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, StoreError> {
+        let objects = objects.map(|objects| objects.iter().copied().unzip::<_, _, Vec<_>, Vec<_>>());
+        let (kinds, ids) = objects.map_or((None, None), |(kinds, ids)| (Some(kinds), Some(ids)));
         type Row = (String, Uuid, String, String, String, i64, DateTime<Utc>, DateTime<Utc>);
         let mut session = self.session().await?;
         let mut tx = self.begin_read(&mut session).await?;
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT object_kind, object_id, kind, reason, message, count, first_seen, last_seen
-               FROM openclaw_controller.events ORDER BY last_seen DESC, id DESC LIMIT $1",
+               FROM openclaw_controller.events
+              WHERE $2::text[] IS NULL OR (object_kind, object_id) IN (SELECT * FROM unnest($2::text[], $3::uuid[]))
+              ORDER BY last_seen DESC, id DESC LIMIT $1",
         )
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .bind(kinds)
+        .bind(ids)
         .fetch_all(&mut *tx)
         .await?;
         tx.commit().await?;

@@ -19,6 +19,7 @@ mod status;
 mod store;
 mod sync;
 mod tokens;
+mod view;
 mod wakes;
 
 use std::future::Future;

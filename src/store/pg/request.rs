@@ -3,17 +3,25 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::{AssertSqlSafe, PgConnection, Row};
 use uuid::Uuid;
 
-use super::PgStore;
-use crate::model::{AgentId, Conditions};
-use crate::store::request::unknown;
+use super::{PgStore, rows};
+use crate::model::{AgentId, BoardId, Conditions};
+use crate::store::request::{pause_word, unknown};
 use crate::store::{AgentSelector, RequestStore, Requested, RotationProgress, StoreError};
 
 impl RequestStore for PgStore {
     async fn request_rotation(&self, of: &AgentSelector) -> Result<Requested, StoreError> {
-        self.bounded(self.ask_rotation(of)).await
+        self.bounded(self.ask(of, "rotate_requested_at")).await
+    }
+
+    async fn request_wake(&self, of: &AgentSelector) -> Result<Requested, StoreError> {
+        self.bounded(self.ask(of, "wake_requested_at")).await
+    }
+
+    async fn set_paused(&self, boards: &[BoardId], paused: bool) -> Result<Vec<BoardId>, StoreError> {
+        self.bounded(self.say_in_chats(boards, paused)).await
     }
 
     async fn rotation_progress(&self, agents: &[AgentId]) -> Result<Vec<RotationProgress>, StoreError> {
@@ -22,7 +30,8 @@ impl RequestStore for PgStore {
 }
 
 impl PgStore {
-    async fn ask_rotation(&self, of: &AgentSelector) -> Result<Requested, StoreError> {
+    /// Sets a column of the requests for agents to the present time.
+    async fn ask(&self, of: &AgentSelector, column: &'static str) -> Result<Requested, StoreError> {
         let (kind, table, ids, selected): (_, _, Vec<Uuid>, _) = match of {
             AgentSelector::Agents(ids) => (
                 "agent",
@@ -77,15 +86,16 @@ impl PgStore {
             .fetch_one(&mut *tx)
             .await?;
         // In the order of the ids, like everybody who asks at the same time.
-        sqlx::query(
-            "INSERT INTO openclaw_controller.agent_requests (agent_id, rotate_requested_at)
+        let insert = format!(
+            "INSERT INTO openclaw_controller.agent_requests (agent_id, {column})
              SELECT id, $2 FROM unnest($1::uuid[]) WITH ORDINALITY AS i (id, place) ORDER BY place
-             ON CONFLICT (agent_id) DO UPDATE SET rotate_requested_at = excluded.rotate_requested_at",
-        )
-        .bind(&agents)
-        .bind(at)
-        .execute(&mut *tx)
-        .await?;
+             ON CONFLICT (agent_id) DO UPDATE SET {column} = excluded.{column}"
+        );
+        sqlx::query(AssertSqlSafe(insert))
+            .bind(&agents)
+            .bind(at)
+            .execute(&mut *tx)
+            .await?;
         tx.commit().await?;
         session.done();
         Ok(Requested {
@@ -93,6 +103,58 @@ impl PgStore {
             agents: agents.into_iter().map(AgentId).collect(),
             deleting: deleting.len(),
         })
+    }
+
+    async fn say_in_chats(&self, boards: &[BoardId], paused: bool) -> Result<Vec<BoardId>, StoreError> {
+        let ids: Vec<Uuid> = boards.iter().map(|id| id.0).collect();
+        let mut session = self.session().await?;
+        let mut tx = self.begin_write(&mut session).await?;
+        let known: HashSet<Uuid> = sqlx::query_scalar("SELECT id FROM boards WHERE id = ANY ($1)")
+            .bind(&ids)
+            .fetch_all(&mut *tx)
+            .await?
+            .into_iter()
+            .collect();
+        let missing: Vec<String> = ids
+            .iter()
+            .filter(|id| !known.contains(*id))
+            .map(ToString::to_string)
+            .collect();
+        if !missing.is_empty() {
+            return Err(unknown("board", &missing));
+        }
+        let is_paused = async |tx: &mut PgConnection| -> Result<HashSet<Uuid>, sqlx::Error> {
+            let paused: Vec<Uuid> = sqlx::query_scalar(rows::PAUSED).bind(&ids).fetch_all(tx).await?;
+            Ok(paused.into_iter().collect())
+        };
+        let before = is_paused(&mut tx).await?;
+        let mut to_tell: Vec<Uuid> = known.into_iter().filter(|id| before.contains(id) != paused).collect();
+        to_tell.sort_unstable();
+        // Newer than every word before it, whatever clock that was dated by.
+        sqlx::query(
+            "INSERT INTO board_memory (id, board_id, content, is_chat, source, created_at)
+             SELECT gen_random_uuid(), i.id, $2, true, 'openclaw-controller',
+                    greatest(clock_timestamp() AT TIME ZONE 'UTC',
+                             (SELECT max(m.created_at) + interval '1 microsecond' FROM board_memory m
+                               WHERE m.board_id = i.id AND m.is_chat AND m.created_at < 'infinity'))
+               FROM unnest($1::uuid[]) AS i (id)",
+        )
+        .bind(&to_tell)
+        .bind(pause_word(paused))
+        .execute(&mut *tx)
+        .await?;
+        let after = is_paused(&mut tx).await?;
+        if let Some(deaf) = to_tell.iter().find(|id| after.contains(*id) != paused) {
+            return Err(StoreError::BadData {
+                object: format!("board {deaf}"),
+                problem: "its chat (board_memory) has a /pause or /resume whose created_at is `infinity`, so nothing newer can be \
+                          said and nothing was; correct that row"
+                    .to_owned(),
+            });
+        }
+        tx.commit().await?;
+        session.done();
+        Ok(to_tell.into_iter().map(BoardId).collect())
     }
 
     async fn load_progress(&self, agents: &[AgentId]) -> Result<Vec<RotationProgress>, StoreError> {

@@ -281,6 +281,6 @@ impl Store for PgStore {
     }
 
     async fn list_events(&self, limit: usize) -> Result<Vec<RecordedEvent>, StoreError> {
-        self.bounded(self.load_events(limit)).await
+        self.bounded(self.load_events(None, limit)).await
     }
 }

@@ -20,6 +20,7 @@ mod leads;
 mod leases;
 mod records;
 mod removals;
+mod requests;
 mod rotations;
 mod rows;
 mod syncs;
@@ -31,6 +32,7 @@ use self::leads::*;
 use self::leases::*;
 use self::records::*;
 use self::removals::*;
+use self::requests::*;
 use self::rotations::*;
 use self::rows::*;
 use self::syncs::*;
@@ -74,6 +76,10 @@ every_store!(
     a_check_in_brings_the_agent_online,
     a_check_in_of_an_agent_that_is_being_deleted_leaves_its_status,
     new_tokens_are_requested_for_agents_that_have_rows,
+    wakes_are_requested_beside_new_tokens,
+    a_board_is_paused_and_resumed_by_a_word_and_only_where_that_changes_something,
+    everybody_is_known_by_name_and_place,
+    events_are_found_by_what_they_are_about,
     events_are_counted_rather_than_repeated,
     nobody_writes_without_the_lease,
     a_lease_changes_hands_with_a_growing_term,
