@@ -16,7 +16,7 @@ use super::run::SCOPE;
 use super::table::yaml;
 use crate::config::{DesiredArgs, ExistenceArgs, Span};
 use crate::model::{AgentId, AgentRow, Board, BoardId, GatewayHistory, GatewayId, GatewaySnapshot, ObjectRef};
-use crate::store::{LeaseStore, PgStore, Store, ViewStore};
+use crate::store::{LeaseStore, LookupStore, PgStore, Store};
 use crate::view::{AgentView, BoardView, Due, EventView, GatewayView, Ready, Retry, TokenView, agent_due, gateway_due};
 use plan::Plan;
 

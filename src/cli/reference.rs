@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::out::plain;
 use crate::model::{AgentId, BoardId, GatewayAgentId, GatewayId, slug};
-use crate::store::{Named, StoreError, ViewStore};
+use crate::store::{LookupStore, Named, StoreError};
 
 /// More candidates than these are not listed one by one.
 const LISTED: usize = 10;
@@ -79,7 +79,7 @@ pub(super) struct References(Vec<Entry>);
 
 impl References {
     /// Asks the database who there is.
-    pub(super) async fn load(store: &impl ViewStore) -> Result<Self, StoreError> {
+    pub(super) async fn load(store: &impl LookupStore) -> Result<Self, StoreError> {
         Ok(Self::of(store.names().await?))
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Other rooms know this one by its traits: [`Store`] (rows and records), [`LeaseStore`] (who may write), [`HintSource`]
 //! (what may have changed), [`CheckInStore`] (heartbeats of agents), [`RequestStore`] (what people ask for), [`SyncStore`]
-//! (one-shot syncs) and [`ViewStore`] (what is read for people only). [`PgStore`] is the real thing; `MemoryStore` has the same behaviour without a database, for
+//! (one-shot syncs) and [`LookupStore`] (what people mean and what happened to it). [`PgStore`] is the real thing; `MemoryStore` has the same behaviour without a database, for
 //! tests under a paused clock. One list of behavioural tests runs over both.
 //!
 //! What is ours lives in the schema `openclaw_controller`. Of the tables that belong to the other program, only projections
@@ -13,19 +13,20 @@ mod checkin;
 mod error;
 mod hint;
 mod lease;
+mod lookup;
 #[cfg(feature = "sim")]
 mod memory;
 mod pg;
 mod record;
 mod request;
 mod sync;
-mod view;
 
 pub use api::Store;
 pub use checkin::{CheckInStore, CheckedIn};
 pub use error::StoreError;
 pub use hint::{Hint, HintSource};
 pub use lease::{Fence, LeaseInfo, LeaseStore};
+pub use lookup::{LookupStore, Named};
 #[cfg(feature = "sim")]
 pub use memory::{MemoryHints, MemoryStore, WakeColumns, WriteFault};
 pub use pg::{ListenerState, Migrated, PgHints, PgOptions, PgStore};
@@ -35,7 +36,6 @@ pub use record::{
 };
 pub use request::{AgentSelector, RequestStore, Requested, RotationProgress};
 pub use sync::{SyncProgress, SyncStore};
-pub use view::{Named, ViewStore};
 
 /// The schema that holds everything of ours.
 pub const SCHEMA: &str = "openclaw_controller";

@@ -11,7 +11,7 @@ use super::{GetArgs, Kind, items};
 use crate::cli::reference::References;
 use crate::cli::table::Item;
 use crate::model::{BoardId, Conditions, EventKind, GatewayId, GatewaySnapshot, ObjectRef};
-use crate::store::{PgStore, Store, StoreError, ViewStore};
+use crate::store::{LookupStore, PgStore, Store, StoreError};
 use crate::view::{AgentView, BoardView, EventView, GatewayView, Ready};
 
 /// What is to be listed, with everything that was referred to found.

@@ -9,12 +9,12 @@ mod hints;
 mod history;
 mod leads;
 mod lease;
+mod lookup;
 mod removals;
 mod request;
 mod state;
 mod store;
 mod sync;
-mod view;
 mod wakes;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -10,6 +10,7 @@ mod history;
 mod leads;
 mod lease;
 mod load;
+mod lookup;
 mod migrate;
 mod records;
 mod removals;
@@ -19,7 +20,6 @@ mod status;
 mod store;
 mod sync;
 mod tokens;
-mod view;
 mod wakes;
 
 use std::future::Future;

@@ -1,6 +1,6 @@
 //! What people ask for besides new tokens, and what is read for them.
 
-use openclaw_controller::store::{AgentSelector, Named, RequestStore, ViewStore};
+use openclaw_controller::store::{AgentSelector, LookupStore, Named, RequestStore};
 
 use super::*;
 

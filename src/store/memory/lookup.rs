@@ -1,11 +1,11 @@
-//! Reading for people.
+//! What people mean, and what happened to it.
 
 use super::MemoryStore;
 use crate::model::ObjectRef;
-use crate::store::view::named_agent;
-use crate::store::{Named, RecordedEvent, StoreError, ViewStore};
+use crate::store::lookup::named_agent;
+use crate::store::{LookupStore, Named, RecordedEvent, StoreError};
 
-impl ViewStore for MemoryStore {
+impl LookupStore for MemoryStore {
     async fn names(&self) -> Result<Vec<Named>, StoreError> {
         self.read(|state| {
             let gateways = state.gateways.values().map(|gateway| Named::Gateway {

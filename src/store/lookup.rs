@@ -1,4 +1,4 @@
-//! What is read for people only: who there is by name, and what happened to whom.
+//! What commands look up for people: who there is by name, and what happened to whom.
 
 use std::future::Future;
 
@@ -57,8 +57,8 @@ pub(super) fn named_agent(id: AgentId, name: String, board: Option<BoardId>, lea
     }
 }
 
-/// Reading for people. Needs no lease, and writes nothing.
-pub trait ViewStore: Send + Sync + 'static {
+/// Looking up for people. Needs no lease, and writes nothing.
+pub trait LookupStore: Send + Sync + 'static {
     /// All gateways, boards and agents that have rows: each kind by id.
     fn names(&self) -> impl Future<Output = Result<Vec<Named>, StoreError>> + Send;
 

@@ -1,4 +1,4 @@
-//! Reading for people.
+//! What people mean, and what happened to it.
 
 use sqlx::Row;
 use uuid::Uuid;
@@ -6,10 +6,10 @@ use uuid::Uuid;
 use super::PgStore;
 use super::records::object_parts;
 use crate::model::{AgentId, BoardId, GatewayId, ObjectRef};
-use crate::store::view::named_agent;
-use crate::store::{Named, RecordedEvent, StoreError, ViewStore};
+use crate::store::lookup::named_agent;
+use crate::store::{LookupStore, Named, RecordedEvent, StoreError};
 
-impl ViewStore for PgStore {
+impl LookupStore for PgStore {
     async fn names(&self) -> Result<Vec<Named>, StoreError> {
         self.bounded(self.load_names()).await
     }
