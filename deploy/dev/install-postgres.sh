@@ -6,6 +6,7 @@
 #
 # OPENCLAW_CONTROLLER_PG=cache passes over the system's.
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/apt.sh"
 
 oldest=14
 home=$cache/postgres
@@ -35,36 +36,8 @@ system() {
   return 1
 }
 
-# Everything of apt that would touch the system is pointed elsewhere; hooks of the machine's own configuration (images have
-# some that delete from /var) are dropped.
-apt_configuration() {
-  mkdir -p "$work/apt/state/lists/partial" "$work/apt/cache/archives/partial"
-  cat <<CONFIGURATION
-#clear APT::Update::Pre-Invoke;
-#clear APT::Update::Post-Invoke;
-#clear APT::Update::Post-Invoke-Success;
-Dir::State "$work/apt/state";
-Dir::State::status "/var/lib/dpkg/status";
-Dir::Cache "$work/apt/cache";
-Dir::Cache::pkgcache "$work/apt/cache/pkgcache.bin";
-Dir::Cache::srcpkgcache "$work/apt/cache/srcpkgcache.bin";
-Debug::NoLocking "1";
-APT::Sandbox::User "$(id -un)";
-Acquire::Languages "none";
-Acquire::Retries "3";
-CONFIGURATION
-}
-
 unpack() {
-  need apt-get "Postgres is not installed, and without apt-get it cannot be fetched: install Postgres $oldest or later"
-  need dpkg-deb "it belongs to the package dpkg"
-  need ldd "it belongs to the package libc-bin"
-  local configuration=$work/apt.conf
-  apt_configuration >"$configuration"
-
-  say "Fetching package lists …"
-  # One unreachable source of several is no obstacle as long as the packages are found below.
-  apt-get -c "$configuration" -qq update >&2 || say "(some package lists could not be fetched)"
+  apt_update "Postgres $oldest or later"
   local server
   server=$(apt-cache -c "$configuration" depends postgresql 2>/dev/null | sed -nE 's/^.*Depends: (postgresql-[0-9]+)$/\1/p' | head -n 1)
   [ -n "$server" ] || die "apt knows no package postgresql (see above; is there a source in /etc/apt, and is it reachable?)"
@@ -76,14 +49,9 @@ unpack() {
   libraries=$(apt-get -c "$configuration" -s -qq --no-install-recommends install "$server" "postgresql-client-$version" |
     sed -nE 's/^Inst (lib[^ ]+) .*/\1/p' | grep -vE '^libllvm|-perl$' || true)
   say "Downloading Postgres $version …"
-  mkdir "$work/packages" "$work/postgres" "$work/postgres/bin"
+  mkdir "$work/postgres" "$work/postgres/bin"
   # shellcheck disable=SC2086 # one argument per package is meant
-  (cd "$work/packages" && apt-get -c "$configuration" -qq download "$server" "postgresql-client-$version" $libraries) >&2 ||
-    die "the packages of Postgres $version could not be downloaded (see above)"
-  local package
-  for package in "$work/packages"/*.deb; do
-    dpkg-deb -x "$package" "$work/postgres/root"
-  done
+  apt_unpack "$work/postgres/root" "$server" "postgresql-client-$version" $libraries
 
   # Small wrappers, so that nobody else needs to know where the libraries are.
   local program found path="" directory
@@ -97,9 +65,10 @@ unpack() {
     chmod 755 "$work/postgres/bin/$program"
   done
   local missing
-  missing=$(for program in postgres initdb psql; do
-    LD_LIBRARY_PATH=${path//"$home"/"$work/postgres"} ldd "$work/postgres/root/usr/lib/postgresql/$version/bin/$program"
-  done | sed -nE 's/^\s*(\S+) => not found.*/\1/p' | sort -u | tr '\n' ' ')
+  missing=$(
+    export LD_LIBRARY_PATH=${path//"$home"/"$work/postgres"}
+    missing_libraries "$work/postgres/root/usr/lib/postgresql/$version/bin"/{postgres,initdb,psql}
+  )
   [ -z "$missing" ] || die "Postgres was unpacked, but these libraries are missing: $missing"
   place "$work/postgres" "$home"
 }

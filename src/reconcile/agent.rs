@@ -4,12 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::{ExposeSecret, SecretString};
-
 use super::failure::AgentFailure;
 use super::fights::{FIGHTING_WRITER, Fights};
 use super::gateway::session_lost;
-use super::goal;
 use super::memory::AgentMemory;
 use super::observe::{Reading, Workspace};
 use super::session::Session;
@@ -18,6 +15,7 @@ use super::status::AgentReport;
 use super::sync::{Look, Order};
 use super::tokens::{Minting, Repair, TokenUse};
 use super::world::World;
+use super::{goal, live};
 use crate::gateway::{Connector, ErrorClass};
 use crate::model::{AgentId, AgentPlan, ConditionStatus, ConditionType, FileName, ObjectRef};
 use crate::plan::{AgentGoal, FilePolicy, plan_agent};
@@ -74,6 +72,7 @@ impl<S: Store, C: Connector> AgentReconciler<S, C> {
             memory.removed = false;
         }
         if let Some(excluded) = agent.excluded {
+            world.differs(ObjectRef::Agent(*key), Vec::new());
             tell(order, Look::Excluded(excluded));
             world.metrics.convergence.forget(ObjectRef::Agent(*key));
             let mut report = excluded_report(excluded);
@@ -174,6 +173,8 @@ impl<S: Store, C: Connector> World<S, C> {
             policy,
         };
         let mut plan = plan_agent(&goal, &observed, &session.dialect);
+        let mut differing = live::of_files(&plan);
+        self.differs(ObjectRef::Agent(id), differing.clone());
         if withheld && !plan.is_empty() {
             plan = withhold(plan);
         }
@@ -197,6 +198,8 @@ impl<S: Store, C: Connector> World<S, C> {
             files.retain(|file, _| plan.files.iter().all(|step| step.file != *file));
             files.extend(written);
             self.metrics.drift_corrected(DriftKind::File, plan.files.len() as u64);
+            differing.retain(|found| plan.files.iter().all(|step| step.file.to_string() != found.what));
+            self.differs(ObjectRef::Agent(id), differing);
         }
         let settled = self
             .settled(agent, session, &token, &plan, &mut files, memory.departures)

@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use super::compatible::{check_shape, known_dialect, unknown_config};
 use super::gateway_status::{GatewayFailure, GatewayOutcome, Held};
-use super::goal;
 use super::restarts::RESTART_PAUSE;
 use super::session::{SeenRoster, Session};
 use super::spec::GatewaySpec;
 use super::world::World;
+use super::{goal, live};
 use crate::gateway::{Connector, ErrorClass, GatewayError, Target};
 use crate::model::{
-    ConfigChange, ConfigPart, ConfigStep, Effect, GatewayAgentId, GatewayId, GatewayPlan, ObservedConfig, RosterShape,
+    ConfigChange, ConfigPart, ConfigStep, Effect, GatewayAgentId, GatewayId, GatewayPlan, ObjectRef, ObservedConfig,
+    RosterShape,
 };
 use crate::plan::{GatewayGoal, plan_gateway};
 use crate::runtime::{Action, Context, DriftKind, Priority, ReconcileError, Reconciler};
@@ -175,6 +176,7 @@ impl<S: Store, C: Connector> World<S, C> {
         self.record_adopted(spec, &config).await?;
         self.sessions.set_roster(id, seen(spec, &goal.gateway, &config, &plan));
         let shape = config.shape.unwrap_or(dialect.roster);
+        self.differs(ObjectRef::Gateway(id), live::of_config(&plan, shape));
         let held = Held::new(fights, spent.map(|spent| (spent.message(&plan, shape), spent.until)));
         Ok(Look {
             config,

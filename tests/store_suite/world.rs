@@ -7,14 +7,14 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 use openclaw_controller::model::{
     AgentId, AgentRequests, AgentRow, Board, BoardId, GatewayId, GatewayRow, LeadSettings, User,
 };
-use openclaw_controller::store::{CheckInStore, Fence, Hint, HintSource, LeaseStore, RequestStore, Store};
+use openclaw_controller::store::{CheckInStore, Fence, Hint, HintSource, LeaseStore, RequestStore, Store, ViewStore};
 use uuid::Uuid;
 
 pub(crate) const TTL: Duration = Duration::from_secs(15);
 
 /// A store with a way to edit its rows.
 pub(crate) trait World: Sync {
-    type Store: Store + LeaseStore + CheckInStore + RequestStore;
+    type Store: Store + LeaseStore + CheckInStore + RequestStore + ViewStore;
 
     fn store(&self) -> &Self::Store;
     fn hints(&self) -> impl HintSource;
