@@ -158,7 +158,7 @@ async fn a_token_that_cannot_be_used_keeps_the_controller_from_starting_and_is_n
 async fn the_token_comes_from_the_environment_as_well_and_is_not_logged() {
     let fleet = Fleet::new().await;
     let environment = [("OPENCLAW_CONTROLLER_PAGE_TOKEN", PAGE_TOKEN)];
-    let mut process = Process::run_in(&fleet.database.url, &["--log-format", "json"], &environment);
+    let mut process = Process::run_in(&fleet.database.url, &[], &environment);
     process.logs("serving").await;
     assert_eq!(get(process.address, "/").await.status, 401);
     let right = format!("Authorization: Bearer {PAGE_TOKEN}\r\n");

@@ -55,7 +55,7 @@ impl Fleet {
     /// A second gateway that nobody listens at, with a board and two agents.
     pub(crate) async fn add_broken(&self) -> (GatewayId, AgentId) {
         let address = SocketAddr::from(([127, 0, 0, 1], openclaw_controller::lab::free_port().unwrap()));
-        let url = format!("ws://someone:url-password-1f2e@{address}/?token=url-token-77aa");
+        let url = format!("ws://{address}/?token=url-token-77aa");
         let gateway = self
             .database
             .gateway(self.organization, &url, "another-token-5d1b", "/ws")

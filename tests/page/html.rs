@@ -1,5 +1,7 @@
 //! The page as it is sent.
 
+use std::collections::BTreeSet;
+
 use openclaw_controller::model::{ConditionStatus, ConditionType};
 use openclaw_controller::sim::Fault;
 use openclaw_controller::token;
@@ -34,16 +36,16 @@ async fn the_page_shows_what_there_is_without_any_script() {
         assert!(page.body.contains(shown), "{shown:?} is not in\n{}", page.body);
     }
     // Everything a page links to is there.
-    for link in page
-        .body
+    let plain = page.body.replace("&#x2f;", "/").replace("&amp;", "&");
+    let links: BTreeSet<_> = plain
         .split("href=\"")
         .skip(1)
         .filter_map(|rest| rest.split('"').next())
-    {
-        if link.starts_with('/') {
-            let linked = get(controller.address, &link.replace("&amp;", "&").replace("&#x2f;", "/")).await;
-            assert_eq!(linked.status, 200, "{link}: {linked:?}");
-        }
+        .collect();
+    assert!(links.len() > 12, "{links:?}");
+    for link in links.into_iter().filter(|link| link.starts_with('/')) {
+        let linked = get(controller.address, link).await;
+        assert_eq!(linked.status, 200, "{link}: {linked:?}");
     }
     let agent = get(controller.address, &format!("/agents/{}", fleet.agent)).await;
     for shown in [
@@ -329,7 +331,16 @@ async fn a_replica_that_stands_by_shows_what_the_database_says_and_says_what_it_
 async fn no_answer_holds_a_secret() {
     let fleet = Fleet::new().await;
     let (broken, _) = fleet.add_broken().await;
+    let url = "ws://someone:url-password-1f2e@192.0.2.1/";
+    let refused = fleet
+        .database
+        .gateway(fleet.organization, url, "third-token-0c9e", "/ws")
+        .await;
     let controller = fleet.converged(Options::default()).await;
+    fleet
+        .database
+        .gateway_condition(refused, ConditionType::Ready, ConditionStatus::False, "InvalidUrl")
+        .await;
     fleet
         .database
         .gateway_condition(
@@ -347,6 +358,7 @@ async fn no_answer_holds_a_secret() {
     let mut secrets = vec![
         TOKEN.to_owned(),
         "another-token-5d1b".to_owned(),
+        "third-token-0c9e".to_owned(),
         "url-password-1f2e".to_owned(),
         "url-token-77aa".to_owned(),
         password,

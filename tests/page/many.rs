@@ -75,11 +75,8 @@ async fn ten_thousand_agents_are_shown_as_soon_as_a_few() {
     let controller = onlooker(&database).await;
     let address = controller.address;
     let status = get(address, "/api/v1/status").await.json();
-    assert_eq!(
-        (&status["totals"]["agents"], &status["totals"]["agentsReady"]),
-        (&10_000.into(), &9_500.into()),
-        "{status}"
-    );
+    assert_eq!(status["totals"]["agents"], 10_000, "{status}");
+    assert_eq!(status["totals"]["agentsReady"], 9_500, "{status}");
     for path in [
         "/",
         "/?ready=false",

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
@@ -19,8 +19,8 @@ use crate::serve::connection::Peer;
 use crate::serve::limits::Limits;
 
 /// What browsers are told to ask their user for.
-const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"openclaw-controller\", charset=\"UTF-8\"");
-const BEARER: HeaderValue = HeaderValue::from_static("Bearer realm=\"openclaw-controller\"");
+const BASIC: &str = "Basic realm=\"openclaw-controller\", charset=\"UTF-8\"";
+const BEARER: &str = "Bearer realm=\"openclaw-controller\"";
 
 /// The largest `Authorization` header that is looked at, in bytes.
 const LARGEST: usize = 4 * 1024;
@@ -53,29 +53,29 @@ impl Access {
         }
     }
 
-    /// Lets a request in, or says why not.
-    fn check(&self, peer: Peer, uri: &Uri, headers: &HeaderMap) -> Result<(), Response> {
+    /// Why a request is not let in; `None` if it is.
+    fn refuse(&self, peer: Peer, uri: &Uri, headers: &HeaderMap) -> Option<Response> {
         let Some(expected) = &self.token else {
             // A web site can have a name of its own resolve to this machine, and its visitors' browsers read what they get from
             // there. They send that name.
             if self.local && !host(uri, headers).is_some_and(is_address) {
-                return Err(misdirected(uri));
+                return Some(misdirected(uri));
             }
-            return Ok(());
+            return None;
         };
         let given = shown(headers);
         if let Some(given) = &given
             && bool::from(digest(given).ct_eq(expected))
         {
-            return Ok(());
+            return None;
         }
         // A browser's first request shows nothing: that is no guess.
         if given.is_some()
             && let Err(wait) = self.limits.failure(peer.0)
         {
-            return Err(limited(uri, wait));
+            return Some(limited(uri, wait));
         }
-        Err(unauthorized(uri))
+        Some(unauthorized(uri))
     }
 }
 
@@ -86,9 +86,9 @@ pub(super) async fn admit(
     request: Request,
     next: Next,
 ) -> Response {
-    match access.check(peer, request.uri(), request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => refusal,
+    match access.refuse(peer, request.uri(), request.headers()) {
+        None => next.run(request).await,
+        Some(refusal) => refusal,
     }
 }
 
@@ -141,9 +141,11 @@ fn misdirected(uri: &Uri) -> Response {
 fn unauthorized(uri: &Uri) -> Response {
     let text = "A token is needed: send it as `Authorization: Bearer …`, or, in a browser, as the password with any user name. It is \
                 what the controller was given by --page-token-file or OPENCLAW_CONTROLLER_PAGE_TOKEN.";
-    let mut response = answer::refusal(uri, &Problem::new(StatusCode::UNAUTHORIZED, text)).into_response();
-    response.headers_mut().append(header::WWW_AUTHENTICATE, BASIC);
-    response.headers_mut().append(header::WWW_AUTHENTICATE, BEARER);
+    let mut response = answer::refusal(uri, &Problem::new(StatusCode::UNAUTHORIZED, text));
+    for scheme in [BASIC, BEARER] {
+        let scheme = HeaderValue::from_static(scheme);
+        response.headers_mut().append(header::WWW_AUTHENTICATE, scheme);
+    }
     response
 }
 

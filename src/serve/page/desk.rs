@@ -26,7 +26,7 @@ const TURNS: usize = 4;
 /// How long one waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a look may take once it is its turn: less than the server gives any request.
-const DEADLINE: Duration = Duration::from_secs(6);
+const DEADLINE: Duration = Duration::from_secs(9);
 /// How many may follow the events at once.
 const STREAMS: usize = 16;
 

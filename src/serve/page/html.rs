@@ -171,7 +171,7 @@ async fn overview<S: ViewStore>(State(desk): Desks<S>, RawQuery(query): RawQuery
 }
 
 /// The page of all objects of a kind.
-fn listed<S: ViewStore>(desk: &Desk<S>, kind: &str, asked: &Asked, list: impl Serialize) -> Response {
+fn listed<S: ViewStore>(desk: &Desk<S>, kind: &str, asked: &Asked, list: &impl Serialize) -> Response {
     let (title, unit) = match kind {
         "gateways" => ("Gateways", "gateway"),
         "boards" => ("Boards", "board"),
@@ -201,7 +201,7 @@ async fn gateways<S: ViewStore>(State(desk): Desks<S>, RawQuery(query): RawQuery
         let asked = Asked::read(query.as_deref(), query::GATEWAYS)?;
         let _turn = desk.turn().await?;
         let found = desk.gateways(&asked.filter(), asked.window()).await?;
-        Ok(listed(&desk, "gateways", &asked, list(found, "/gateways", &asked)))
+        Ok(listed(&desk, "gateways", &asked, &list(found, "/gateways", &asked)))
     })
 }
 
@@ -210,7 +210,7 @@ async fn boards<S: ViewStore>(State(desk): Desks<S>, RawQuery(query): RawQuery) 
         let asked = Asked::read(query.as_deref(), query::BOARDS)?;
         let _turn = desk.turn().await?;
         let found = desk.boards(&asked.filter(), asked.window()).await?;
-        Ok(listed(&desk, "boards", &asked, list(found, "/boards", &asked)))
+        Ok(listed(&desk, "boards", &asked, &list(found, "/boards", &asked)))
     })
 }
 
@@ -219,7 +219,7 @@ async fn agents<S: ViewStore>(State(desk): Desks<S>, RawQuery(query): RawQuery) 
         let asked = Asked::read(query.as_deref(), query::AGENTS)?;
         let _turn = desk.turn().await?;
         let found = desk.agents(&asked.filter(), asked.window()).await?;
-        Ok(listed(&desk, "agents", &asked, list(found, "/agents", &asked)))
+        Ok(listed(&desk, "agents", &asked, &list(found, "/agents", &asked)))
     })
 }
 
@@ -228,7 +228,7 @@ async fn events<S: ViewStore>(State(desk): Desks<S>, RawQuery(query): RawQuery) 
         let asked = Asked::read(query.as_deref(), query::EVENTS)?;
         let _turn = desk.turn().await?;
         let found = desk.events(&asked.events(), asked.window()).await?;
-        Ok(listed(&desk, "events", &asked, list(found, "/events", &asked)))
+        Ok(listed(&desk, "events", &asked, &list(found, "/events", &asked)))
     })
 }
 

@@ -56,20 +56,24 @@ pub(super) struct Gateway {
     agents: u64,
     ready_agents: u64,
     pub(super) ready: Ready,
-    status: Status,
+    status: GatewayStatus,
     live: Option<Live>,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Status {
+struct GatewayStatus {
     generation: i64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    server_version: Option<Option<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    protocol: Option<Option<i32>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    first_provisioned_at: Option<Option<String>>,
+    server_version: Option<String>,
+    protocol: Option<i32>,
+    conditions: Vec<Shown>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AgentStatus {
+    generation: i64,
+    first_provisioned_at: Option<String>,
     conditions: Vec<Shown>,
 }
 
@@ -117,7 +121,7 @@ pub(super) struct Agent {
     shown_status: String,
     last_seen_at: Option<String>,
     pub(super) ready: Ready,
-    status: Status,
+    status: AgentStatus,
     live: Option<Live>,
 }
 
@@ -174,11 +178,10 @@ impl Gateway {
             agents: view.agents,
             ready_agents: view.agents_ready,
             ready: ready(&view.conditions),
-            status: Status {
+            status: GatewayStatus {
                 generation: view.generation,
-                server_version: Some(view.server_version),
-                protocol: Some(view.protocol),
-                first_provisioned_at: None,
+                server_version: view.server_version,
+                protocol: view.protocol,
                 conditions: shown(&view.conditions),
             },
             live: live.map(|live| Live::new(live, now)),
@@ -231,11 +234,9 @@ impl Agent {
             shown_status: shown_status(&view.status, seen).to_owned(),
             last_seen_at: last_seen.map(instant),
             ready,
-            status: Status {
+            status: AgentStatus {
                 generation: view.generation,
-                server_version: None,
-                protocol: None,
-                first_provisioned_at: Some(view.first_provisioned_at.map(instant)),
+                first_provisioned_at: view.first_provisioned_at.map(instant),
                 conditions: shown(&view.conditions),
             },
             live: live.map(|live| Live::new(live, now)),

@@ -43,6 +43,14 @@ macro_rules! agents_joined {
     };
 }
 
+/// The part of what was found that is shown, with how much was found. Only what it is ordered by is carried along until here: that
+/// takes half the time of a window function over whole rows.
+macro_rules! page {
+    () => {
+        " page AS (SELECT *, (SELECT count(*) FROM found) AS total FROM found ORDER BY ready, name, id OFFSET $6 LIMIT $7)"
+    };
+}
+
 const TOTALS: &str = concat!(
     "SELECT (SELECT count(*) FROM gateways) AS gateways,
             (SELECT count(*) FROM gateways g JOIN openclaw_controller.gateway_records gr ON gr.gateway_id = g.id WHERE ",
@@ -59,19 +67,19 @@ const TOTALS: &str = concat!(
 
 /// `$1` id, `$2` gateway, `$3` board, `$4` search, `$5` ready, `$6` offset, `$7` limit; in the following as well.
 const GATEWAYS: &str = concat!(
-    "WITH page AS (
+    "WITH found AS MATERIALIZED (
         SELECT g.id, ",
     gateway_ready!(),
-    " AS ready, lower(coalesce(g.name, '')) COLLATE \"C\" AS name, count(*) OVER () AS total
+    " AS ready, lower(coalesce(g.name, '')) COLLATE \"C\" AS name
           FROM gateways g LEFT JOIN openclaw_controller.gateway_records gr ON gr.gateway_id = g.id
          WHERE ($1::uuid IS NULL OR g.id = $1) AND ($2::uuid IS NULL OR g.id = $2)
            AND ($3::uuid IS NULL OR EXISTS (SELECT FROM boards b WHERE b.id = $3 AND b.gateway_id = g.id))
            AND ($4::text IS NULL OR strpos(lower(concat_ws(' ', g.name, g.id)), lower($4)) > 0)
            AND ($5::boolean IS NULL OR ",
     gateway_ready!(),
-    " = $5)
-         ORDER BY 2, 3, 1 OFFSET $6 LIMIT $7),
-    counts AS (
+    " = $5)),",
+    page!(),
+    ", counts AS (
         SELECT g.id, count(*) AS agents, count(*) FILTER (WHERE ",
     agent_ready!(),
     ") AS agents_ready FROM ",
@@ -95,17 +103,17 @@ const BOARDS: &str = concat!(
     agents_joined!(),
     " WHERE a.board_id IS NOT NULL AND ($1::uuid IS NULL OR a.board_id = $1) AND ($2::uuid IS NULL OR b.gateway_id = $2)
          GROUP BY a.board_id),
-    page AS (
+    found AS MATERIALIZED (
         SELECT b.id, coalesce(counts.agents = counts.agents_ready, true) AS ready,
-               lower(coalesce(b.name, '')) COLLATE \"C\" AS name, count(*) OVER () AS total,
+               lower(coalesce(b.name, '')) COLLATE \"C\" AS name,
                coalesce(counts.agents, 0) AS agents, coalesce(counts.agents_ready, 0) AS agents_ready
           FROM boards b LEFT JOIN counts ON counts.board_id = b.id LEFT JOIN gateways g ON g.id = b.gateway_id
          WHERE ($1::uuid IS NULL OR b.id = $1) AND ($2::uuid IS NULL OR b.gateway_id = $2)
            AND ($3::uuid IS NULL OR b.id = $3)
            AND ($4::text IS NULL OR strpos(lower(concat_ws(' ', b.name, b.id, g.name)), lower($4)) > 0)
-           AND ($5::boolean IS NULL OR coalesce(counts.agents = counts.agents_ready, true) = $5)
-         ORDER BY 2, 3, 1 OFFSET $6 LIMIT $7)
-    SELECT b.id, coalesce(b.name, '') AS name, coalesce(b.board_type, '') AS board_type, b.gateway_id,
+           AND ($5::boolean IS NULL OR coalesce(counts.agents = counts.agents_ready, true) = $5)),",
+    page!(),
+    " SELECT b.id, coalesce(b.name, '') AS name, coalesce(b.board_type, '') AS board_type, b.gateway_id,
            coalesce(g.name, '') AS gateway_name, page.total, page.agents, page.agents_ready,
            lead.id AS lead_id, coalesce(lead.name, '') AS lead_name
       FROM page JOIN boards b ON b.id = page.id LEFT JOIN gateways g ON g.id = b.gateway_id
@@ -116,19 +124,19 @@ const BOARDS: &str = concat!(
 );
 
 const AGENTS: &str = concat!(
-    "WITH page AS (
+    "WITH found AS MATERIALIZED (
         SELECT a.id, ",
     agent_ready!(),
-    " AS ready, lower(coalesce(a.name, '')) COLLATE \"C\" AS name, count(*) OVER () AS total
+    " AS ready, lower(coalesce(a.name, '')) COLLATE \"C\" AS name
           FROM ",
     agents_joined!(),
     " WHERE ($1::uuid IS NULL OR a.id = $1) AND ($2::uuid IS NULL OR g.id = $2) AND ($3::uuid IS NULL OR a.board_id = $3)
            AND ($4::text IS NULL OR strpos(lower(concat_ws(' ', a.name, a.id, b.name, b.id, g.name, g.id)), lower($4)) > 0)
            AND ($5::boolean IS NULL OR ",
     agent_ready!(),
-    " = $5)
-         ORDER BY 2, 3, 1 OFFSET $6 LIMIT $7)
-    SELECT a.id, coalesce(a.name, '') AS name, a.board_id, b.name AS board_name, coalesce(a.is_board_lead, false) AS is_board_lead,
+    " = $5)),",
+    page!(),
+    " SELECT a.id, coalesce(a.name, '') AS name, a.board_id, b.name AS board_name, coalesce(a.is_board_lead, false) AS is_board_lead,
            b.id IS NOT NULL AS board_exists, g.id AS gateway_id, coalesce(g.name, '') AS gateway_name,
            gr.conditions::text AS gateway_conditions, coalesce(a.status, '') AS status,
            CASE WHEN a.last_seen_at IS NOT NULL
@@ -141,37 +149,46 @@ const AGENTS: &str = concat!(
 );
 
 macro_rules! events {
-    ($total:literal, $rest:literal) => {
+    ($total:literal, $from:literal) => {
         concat!(
             "SELECT e.id, e.object_kind, e.object_id, e.kind, e.reason, e.message, e.count, e.first_seen, e.last_seen,
                     coalesce(g.name, a.name) AS object_name, ",
             $total,
-            " AS total
-               FROM openclaw_controller.events e
-               LEFT JOIN gateways g ON e.object_kind = 'gateway' AND g.id = e.object_id
-               LEFT JOIN agents a ON e.object_kind = 'agent' AND a.id = e.object_id ",
-            $rest
+            " AS total FROM ",
+            $from,
+            " LEFT JOIN gateways g ON e.object_kind = 'gateway' AND g.id = e.object_id
+              LEFT JOIN agents a ON e.object_kind = 'agent' AND a.id = e.object_id "
         )
     };
 }
 
 /// `$1` id, `$2` and `$3` kind and id of the object, `$4` search, `$5` warning, `$6` offset, `$7` limit.
-const EVENTS: &str = events!(
-    "count(*) OVER ()",
-    "WHERE ($1::bigint IS NULL OR e.id = $1)
-        AND ($2::text IS NULL OR (e.object_kind = $2 AND e.object_id = $3))
-        AND ($4::text IS NULL OR strpos(lower(concat_ws(' ', e.reason, e.message, g.name, a.name, e.object_id)), lower($4)) > 0)
-        AND ($5::boolean IS NULL OR (e.kind = 'Warning') = $5)
-      ORDER BY e.last_seen DESC, e.id DESC OFFSET $6 LIMIT $7"
+const EVENTS: &str = concat!(
+    "WITH found AS MATERIALIZED (
+        SELECT e.id, e.last_seen
+          FROM openclaw_controller.events e
+          LEFT JOIN gateways g ON e.object_kind = 'gateway' AND g.id = e.object_id
+          LEFT JOIN agents a ON e.object_kind = 'agent' AND a.id = e.object_id
+         WHERE ($1::bigint IS NULL OR e.id = $1)
+           AND ($2::text IS NULL OR (e.object_kind = $2 AND e.object_id = $3))
+           AND ($4::text IS NULL
+                OR strpos(lower(concat_ws(' ', e.reason, e.message, g.name, a.name, e.object_id)), lower($4)) > 0)
+           AND ($5::boolean IS NULL OR (e.kind = 'Warning') = $5)),
+    page AS (SELECT * FROM found ORDER BY last_seen DESC, id DESC OFFSET $6 LIMIT $7) ",
+    events!(
+        "(SELECT count(*) FROM found)",
+        "page JOIN openclaw_controller.events e ON e.id = page.id"
+    ),
+    "ORDER BY page.last_seen DESC, page.id DESC"
 );
 
-const EVENTS_AFTER: &str = events!(
-    "0::bigint",
+const EVENTS_AFTER: &str = concat!(
+    events!("0::bigint", "openclaw_controller.events e"),
     "WHERE (e.last_seen, e.id) > ($1, $2) ORDER BY e.last_seen, e.id LIMIT $3"
 );
 
 /// A look that takes longer than this is given up: whoever looks can look again.
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(8);
 
 type Prepared<'a> = Query<'a, Postgres, PgArguments>;
 
