@@ -120,10 +120,13 @@ fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
         Some(host) => host,
         None => headers.get(header::HOST)?.to_str().ok()?,
     };
-    if host.starts_with('[') {
-        return host.split(']').next().map(|host| &host[1..]);
-    }
-    host.split(':').next()
+    let bare = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']'),
+        None => Some(host.split_at(host.find(':').unwrap_or(host.len()))),
+    };
+    let (name, port) = bare?;
+    let is_port = |port: &str| port.parse::<u16>().is_ok();
+    (port.is_empty() || port.strip_prefix(':').is_some_and(is_port)).then_some(name)
 }
 
 /// Whether a host is this machine whoever says so: an address, or `localhost`, which no name server is asked about.
@@ -194,6 +197,7 @@ mod tests {
             ("[::1]:8080", true),
             ("evil.example", false),
             ("127.0.0.1.evil.example:8080", false),
+            ("127.0.0.1:8080.evil.example", false),
             ("localhost.evil.example", false),
             ("", false),
         ] {

@@ -69,8 +69,9 @@ impl Asked {
                     asked.limit = Some(limit.ok_or_else(|| bad(&format!("limit must be a number from 1 to {MOST}.")))?);
                 }
                 _ => {
-                    let offset = value.parse().ok().filter(|offset| *offset <= u64::from(u32::MAX));
-                    asked.offset = offset.ok_or_else(|| bad("offset must be a number, 0 or more."))?;
+                    let offset: Option<u32> = value.parse().ok();
+                    let offset = offset.ok_or_else(|| bad("offset must be a number, 0 or more, and not huge."))?;
+                    asked.offset = offset.into();
                 }
             }
         }

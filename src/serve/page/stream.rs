@@ -72,15 +72,14 @@ async fn start<S: ViewStore>(
         let text = "As many follow the events as may; try again later, or read /api/v1/events from time to time.";
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, text).retry_after(10)
     })?;
-    let place = match headers.get(LAST_EVENT_ID).filter(|id| !id.is_empty()) {
-        Some(id) => id.to_str().ok().and_then(read).ok_or_else(|| {
+    let place = if let Some(id) = headers.get(LAST_EVENT_ID).filter(|id| !id.is_empty()) {
+        id.to_str().ok().and_then(read).ok_or_else(|| {
             let text = "Last-Event-ID is not one that this stream has sent; leave it out to follow from now on.";
             Problem::new(StatusCode::BAD_REQUEST, text)
-        })?,
-        None => {
-            let _turn = desk.turn().await?;
-            desk.store.view_last_event().await?
-        }
+        })?
+    } else {
+        let _turn = desk.turn().await?;
+        desk.store.view_last_event().await?
     };
     Ok((place, permit))
 }

@@ -80,27 +80,22 @@ pub(super) fn record_event(state: &mut State, event: &Event, now: DateTime<Utc>)
         ..event.clone()
     };
     let known = state.events.iter().position(|(_, recorded)| recorded.event == event);
-    let recorded = match known.map(|i| state.events.remove(i)) {
-        Some((id, recorded)) => (
-            id,
-            RecordedEvent {
-                count: recorded.count + 1,
-                last_seen: now,
-                ..recorded
-            },
-        ),
-        None => {
-            state.events_ever += 1;
-            (
-                state.events_ever,
-                RecordedEvent {
-                    event,
-                    count: 1,
-                    first_seen: now,
-                    last_seen: now,
-                },
-            )
-        }
+    let recorded = if let Some((id, recorded)) = known.map(|i| state.events.remove(i)) {
+        let again = RecordedEvent {
+            count: recorded.count + 1,
+            last_seen: now,
+            ..recorded
+        };
+        (id, again)
+    } else {
+        state.events_ever += 1;
+        let first = RecordedEvent {
+            event,
+            count: 1,
+            first_seen: now,
+            last_seen: now,
+        };
+        (state.events_ever, first)
     };
     state.events.push(recorded);
 }
