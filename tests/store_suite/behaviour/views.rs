@@ -51,11 +51,8 @@ pub(super) async fn what_is_looked_for_is_found_and_what_is_not_ready_comes_firs
         conditions: met(&[ConditionType::Ready]),
         ..AgentStatusWrite::default()
     };
-    for id in [30, 31] {
-        store
-            .write_agent_status(&fence, AgentId(id(id)), &status)
-            .await
-            .unwrap();
+    for n in [30, 31] {
+        store.write_agent_status(&fence, AgentId(id(n)), &status).await.unwrap();
     }
     // Nothing of a gateway that cannot be reached is known to be ready.
     assert_eq!(store.view_totals().await.unwrap().agents_ready, 0);
