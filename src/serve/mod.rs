@@ -20,7 +20,7 @@ use axum::{
     http::{HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{any, get},
 };
 use prometheus::{Registry, TextEncoder};
 use tokio::net::TcpListener;
@@ -95,7 +95,8 @@ async fn serve_router(listener: Bounded, router: Router, cancel: CancellationTok
 }
 
 fn router(state: ServeState) -> Router {
-    let agents = state.agents.clone().map(AgentRoutes::router).unwrap_or_default();
+    let agents = state.agents.clone().map(AgentRoutes::router);
+    let agents = agents.unwrap_or_else(|| Router::new().route(HEARTBEAT_PATH, any(elsewhere)));
     let page = state.page.clone().map(PageRoutes::router);
     let page = page.unwrap_or_else(|| Router::new().route("/", get(async || HELP)));
     Router::new()
@@ -112,6 +113,14 @@ fn router(state: ServeState) -> Router {
         .merge(page)
         .merge(agents)
         .layer(middleware::from_fn(bounded))
+}
+
+/// Whoever comes here to check in has the wrong address, whatever it takes to look at the page.
+async fn elsewhere() -> (StatusCode, &'static str) {
+    (
+        StatusCode::NOT_FOUND,
+        "Agents check in at another address here: that of --agent-listen.\n",
+    )
 }
 
 /// Gives every request a deadline, and keeps answers out of caches: all of them are about now.

@@ -134,9 +134,13 @@ pub(crate) async fn ask(address: SocketAddr, request: &str, more: &str) -> Answe
     }
 }
 
-/// Gets a page.
+/// Gets a page; again if the machine is too busy for it.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> Answer {
-    ask(address, &format!("GET {path}"), "").await
+    eventually(&format!("{path} is answered"), PATIENCE, async || {
+        let answer = ask(address, &format!("GET {path}"), "").await;
+        (answer.status != 503).then_some(answer)
+    })
+    .await
 }
 
 /// Waits until the page can be looked at.
