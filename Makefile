@@ -60,6 +60,11 @@ fuzz: ## Fuzz everything that a gateway can say with libFuzzer; what it finds is
 test-gateways: ## Every check and one fleet on real gateways of eight versions, one after the other, and a table
 	$(CARGO) test --locked --features sim --test gateways -- $(VERSIONS)
 
+.PHONY: shots
+shots: ## Pictures of the status page, made by the tests, into target/shots; the one in docs/ anew
+	PAGE_SHOTS=$(CURDIR)/target/shots $(CARGO) test --locked --features sim --test page browser::
+	cp target/shots/healthy-light.png docs/status-page.png
+
 .PHONY: bench
 bench: ## Convergence against the bare minimal calls, on real gateways (several minutes)
 	$(CARGO) bench --locked --features sim --bench convergence -- $(if $(GATEWAY),--gateway $(GATEWAY))

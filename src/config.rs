@@ -4,6 +4,7 @@
 //! or from a file, gateways' tokens from their rows, or from where these say.
 
 mod connections;
+mod page;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use clap::{Args, ValueEnum};
 use secrecy::SecretString;
 
 pub use connections::ConnectionArgs;
+pub use page::{PAGE_TOKEN, PageArgs};
 
 use crate::model::{EnsureLeads, GatewayVersion};
 use crate::reconcile::{Settings, TokenPolicy};
@@ -135,7 +137,9 @@ pub struct DesiredArgs {
     #[command(flatten)]
     pub connections: ConnectionArgs,
 
-    /// Address that metrics and probes are served at, and agents check in at unless --agent-listen is given.
+    /// Address that the status page, the API, metrics and probes are served at, and agents check in at unless --agent-listen is given.
+    ///
+    /// By default nobody but this machine reaches it.
     #[arg(
         long,
         env = "OPENCLAW_CONTROLLER_LISTEN",
@@ -309,6 +313,10 @@ pub struct RunArgs {
     /// Which agents exist besides those that have rows.
     #[command(flatten)]
     pub existence: ExistenceArgs,
+
+    /// Who may look at the status page and use the API.
+    #[command(flatten)]
+    pub page: PageArgs,
 
     /// How often everything is looked at although nothing announced a change, ±10 %: 10m, 5s, 1h 30m.
     #[arg(

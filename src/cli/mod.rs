@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, RunArgs};
 #[cfg(feature = "sim")]
-use crate::config::{ConnectionArgs, DesiredArgs, ExistenceArgs, GatewayArgs, TokenArgs};
+use crate::config::{ConnectionArgs, DesiredArgs, ExistenceArgs, GatewayArgs, PageArgs, TokenArgs};
 use crate::store::{PgOptions, PgStore, StoreError};
 use crate::telemetry::{self, LogFormat};
 
@@ -256,6 +256,7 @@ async fn demo_command(args: demo::DemoArguments) -> anyhow::Result<()> {
                     gateways: GatewayArgs::default(),
                 },
                 existence: ExistenceArgs::default(),
+                page: PageArgs::default(),
                 resync_interval: config::Span(std::time::Duration::from_secs(30)),
                 token_hash: config::TokenHash::Auto,
                 no_migrate: false,

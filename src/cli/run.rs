@@ -15,10 +15,10 @@ use uuid::Uuid;
 use crate::config::{self, DesiredArgs, RunArgs, TokenHash};
 use crate::gateway::{Connector, RpcMetrics, WebSocketConnector};
 use crate::model::EnsureLeads;
-use crate::reconcile::{AGENT_CONTROLLER, Fleet, GATEWAY_CONTROLLER, Settings, Workers};
+use crate::reconcile::{AGENT_CONTROLLER, Fleet, GATEWAY_CONTROLLER, Live, Settings, Workers};
 use crate::render::TemplateSet;
 use crate::runtime::{BackoffPolicy, FleetMetrics, Ownership, OwnershipConfig, RuntimeMetrics, Standing};
-use crate::serve::{self, AgentRoutes, Health, ServeState};
+use crate::serve::{self, Access, AgentRoutes, Health, PageRoutes, ServeState};
 use crate::store::{ListenerState, PgOptions, PgStore, Store, StoreError};
 
 /// The one lease of the simple form of ownership: whoever holds it reconciles everything.
@@ -63,6 +63,13 @@ pub async fn run_with<C: Connector>(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let templates = Arc::new(templates(&args.desired)?);
+    let page_token = args.page.token()?;
+    if page_token.is_none() && !args.desired.listen.ip().is_loopback() {
+        tracing::warn!(
+            address = %args.desired.listen,
+            "whoever reaches this address can read the status page and the API; --page-token-file has them ask for a token"
+        );
+    }
     let store = Arc::new(PgStore::connect_lazy(&url, PgOptions::default())?);
     let registry = Registry::new();
     let runtime_metrics = RuntimeMetrics::register(&registry, &[GATEWAY_CONTROLLER, AGENT_CONTROLLER], ELECTOR)?;
@@ -86,12 +93,16 @@ pub async fn run_with<C: Connector>(
     };
     let agents = AgentRoutes::new(Arc::clone(&store), &registry)?;
     let serving = CancellationToken::new();
+    let live = Live::default();
+    let access = Access::new(page_token.as_ref(), args.desired.listen.ip());
+    let page = PageRoutes::new(Arc::clone(&store), live.clone(), access, serving.clone());
     let server = tokio::spawn(serve::serve(
         listener,
         ServeState {
             registry,
             health: health.clone(),
             agents: agent_listener.is_none().then(|| agents.clone()),
+            page: Some(page),
         },
         serving.clone(),
     ));
@@ -122,6 +133,7 @@ pub async fn run_with<C: Connector>(
             clock: Arc::new(Utc::now),
             runtime_metrics: runtime_metrics.clone(),
             metrics,
+            live,
         });
         reconcile(fleet, &runtime_metrics, &health, stop).await;
         Ok(())

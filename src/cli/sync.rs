@@ -22,7 +22,7 @@ use super::waiting::{INTERRUPTED, Shown, interrupted};
 use crate::config::{DesiredArgs, Span, TokenHash};
 use crate::gateway::RpcMetrics;
 use crate::model::{BoardId, GatewayId, SyncId, SyncOptions, SyncResult};
-use crate::reconcile::{AGENT_CONTROLLER, Fleet, GATEWAY_CONTROLLER, Workers};
+use crate::reconcile::{AGENT_CONTROLLER, Fleet, GATEWAY_CONTROLLER, Live, Workers};
 use crate::runtime::{FleetMetrics, Ownership, OwnershipConfig, RuntimeMetrics, Tenure};
 use crate::store::{Fence, LeaseInfo, LeaseStore, PgStore, Store, StoreError, SyncStore};
 
@@ -313,6 +313,7 @@ impl Here {
             clock: Arc::new(Utc::now),
             runtime_metrics,
             metrics: Arc::new(FleetMetrics::register(&Registry::new())?),
+            live: Live::default(),
         };
         let hints = self.store.listen();
         fleet

@@ -76,6 +76,19 @@ pub async fn deploy_tools() -> Result<PathBuf> {
     script("install-deploy-tools.sh", &[]).await
 }
 
+/// The JSON Schema of OpenAPI documents of version 3.1.
+///
+/// # Errors
+/// When it can be neither found nor installed.
+pub async fn openapi_schema() -> Result<PathBuf> {
+    script("install-openapi-schema.sh", &[]).await
+}
+
+/// A program that starts Chromium.
+pub(super) async fn chromium() -> Result<PathBuf> {
+    script("install-chromium.sh", &[]).await
+}
+
 /// Runs an installation script; it prints the path it provides as its last line, and what it is doing on standard error.
 async fn script(name: &str, arguments: &[&str]) -> Result<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/dev").join(name);

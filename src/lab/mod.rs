@@ -1,4 +1,5 @@
-//! Private Postgres and Prometheus servers and real gateways for tests, benchmarks and the demo, and the contract of the protocol.
+//! Private Postgres and Prometheus servers, real gateways and a browser for tests, benchmarks and the demo, and the contract of the
+//! protocol.
 //!
 //! Everything the lab starts lives in one temporary directory of its own, listens on a random port of 127.0.0.1, and is
 //! watched by a guardian process that ends it and removes the directory when the value is dropped **or** when this process
@@ -7,6 +8,7 @@
 //!
 //! Linux only: processes are found through `/proc`.
 
+mod browser;
 mod gateway;
 mod guard;
 mod handshake;
@@ -19,8 +21,9 @@ mod prometheus;
 mod readiness;
 mod shared;
 
+pub use browser::Browser;
 pub use gateway::{Options, RealGateway};
-pub use install::{CONTRACT, VERSIONS, cache_dir, deploy_tools, protocol_schema};
+pub use install::{CONTRACT, VERSIONS, cache_dir, deploy_tools, openapi_schema, protocol_schema};
 pub use network::{Network, in_own_network};
 pub use port::free as free_port;
 pub use postgres::{Postgres, PostgresOptions};

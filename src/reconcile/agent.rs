@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::failure::AgentFailure;
 use super::fights::Fights;
 use super::gateway::session_lost;
-use super::goal;
 use super::held::HeldBack;
 use super::memory::AgentMemory;
 use super::observe::{Reading, Workspace};
@@ -17,6 +16,7 @@ use super::status::AgentReport;
 use super::sync::{Look, Order};
 use super::tokens::{Minting, Repair, TokenUse};
 use super::world::World;
+use super::{goal, live};
 use crate::gateway::{Connector, ErrorClass};
 use crate::model::{AgentId, AgentPlan, ConditionStatus, ConditionType, FileName, ObjectRef};
 use crate::plan::{AgentGoal, FilePolicy, plan_agent};
@@ -73,6 +73,7 @@ impl<S: Store, C: Connector> AgentReconciler<S, C> {
             memory.removed = false;
         }
         if let Some(excluded) = agent.excluded {
+            world.differs(ObjectRef::Agent(*key), Vec::new());
             tell(order, Look::Excluded(excluded));
             world.metrics.convergence.forget(ObjectRef::Agent(*key));
             let mut report = excluded_report(excluded);
@@ -176,6 +177,8 @@ impl<S: Store, C: Connector> World<S, C> {
             policy,
         };
         let mut plan = plan_agent(&goal, &observed, &session.dialect);
+        let mut differing = live::of_files(&plan);
+        self.differs(ObjectRef::Agent(id), differing.clone());
         if withheld && !plan.is_empty() {
             plan = withhold(plan);
         }
@@ -199,6 +202,8 @@ impl<S: Store, C: Connector> World<S, C> {
             files.retain(|file, _| plan.files.iter().all(|step| step.file != *file));
             files.extend(written);
             self.metrics.drift_corrected(DriftKind::File, plan.files.len() as u64);
+            differing.retain(|found| plan.files.iter().all(|step| step.file.to_string() != found.what));
+            self.differs(ObjectRef::Agent(id), differing);
         }
         let settled = self
             .settled(agent, session, &token, &plan, &mut files, memory.departures)

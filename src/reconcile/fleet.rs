@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::agent::AgentReconciler;
 use super::gateway::GatewayReconciler;
+use super::live::Live;
 use super::world::{Clock, Settings, World};
 use crate::gateway::Connector;
 use crate::model::GatewayId;
@@ -60,6 +61,8 @@ pub struct Fleet<S, C> {
     pub runtime_metrics: RuntimeMetrics,
     /// Our own metrics.
     pub metrics: Arc<FleetMetrics>,
+    /// Where those who look ask what is known beyond the database.
+    pub live: Live,
 }
 
 impl<S: Store, C: Connector> Fleet<S, C> {
@@ -105,6 +108,7 @@ impl<S: Store, C: Connector> Fleet<S, C> {
             Arc::clone(&self.metrics),
             only,
         ));
+        self.live.follow(&world);
         let gateways = Controller {
             name: GATEWAY_CONTROLLER,
             reconciler: Arc::new(GatewayReconciler(Arc::clone(&world))),
@@ -131,6 +135,7 @@ impl<S: Store, C: Connector> Fleet<S, C> {
             // Rarely of any size, and then of a large one.
             Box::pin(world.run_syncs(cancel)),
         );
+        self.live.clear();
         world.sessions.clear();
         self.metrics.agents.clear();
         self.metrics.gateways.clear();

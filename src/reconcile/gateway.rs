@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use super::compatible::{check_shape, known_dialect, unknown_config};
 use super::gateway_status::{GatewayFailure, GatewayOutcome};
-use super::goal;
 use super::held::{Held, held_back};
 use super::restarts::RESTART_PAUSE;
 use super::session::{SeenRoster, Session};
 use super::spec::GatewaySpec;
 use super::world::World;
+use super::{goal, live};
 use crate::gateway::{Connector, ErrorClass, GatewayError, Target};
-use crate::model::{ConfigChange, ConfigPart, Effect, GatewayId, GatewayPlan, ObservedConfig, RosterShape};
+use crate::model::{
+    ConfigChange, ConfigPart, Effect, GatewayId, GatewayPlan, ObjectRef, ObservedConfig, RosterShape,
+};
 use crate::plan::{GatewayGoal, plan_gateway};
 use crate::runtime::{Action, Context, DriftKind, Priority, ReconcileError, Reconciler};
 use crate::store::Store;
@@ -181,6 +183,7 @@ impl<S: Store, C: Connector> World<S, C> {
             // Nothing else would have its status written before the next resync.
             self.agent_queue.add(agent.row.id, Priority::Change);
         }
+        self.differs(ObjectRef::Gateway(id), live::of_config(&plan, shape));
         let held = Held::new(fights, spent.as_ref(), &plan, shape);
         Ok(Look {
             config,

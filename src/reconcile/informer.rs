@@ -346,6 +346,7 @@ impl<S: Store, C: Connector> World<S, C> {
                 let mut state = self.state();
                 state.agents.remove(&id);
                 state.parked.remove(&id);
+                state.differences.remove(&ObjectRef::Agent(id));
                 state.refused_heartbeats.remove(&id);
                 state.in_doubt.remove(&ObjectRef::Agent(id));
             }

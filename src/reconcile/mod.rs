@@ -20,6 +20,7 @@ mod history;
 mod informer;
 mod leads;
 mod leftovers;
+mod live;
 mod memory;
 mod observe;
 mod patch;
@@ -39,6 +40,7 @@ mod world;
 
 pub use diff::{AgentDiff, FileDiff, GatewayDiff, diff, diff_some, left_behind};
 pub use fleet::{AGENT_CONTROLLER, Fleet, GATEWAY_CONTROLLER, Workers};
+pub use live::{Difference, Live, LiveObject};
 pub use rotation::TokenPolicy;
 pub use unmanaged::{UnmanagedAgents, unmanaged};
 pub use world::{Clock, Settings};

@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use super::cache::Cache;
 use super::fights::{FieldKey, SeenConfig};
 use super::history::Histories;
+use super::live::Difference;
 use super::memory::AgentMemory;
 use super::removal::Refusal;
 use super::restarts::Restarts;
@@ -112,6 +113,8 @@ pub(super) struct State {
     pub(super) vanished: Vec<Event>,
     /// Agents that wait for their gateway.
     pub(super) parked: HashSet<AgentId>,
+    /// What was found to differ when each object was last looked at, for whoever looks; nothing goes by it.
+    pub(super) differences: HashMap<ObjectRef, Vec<Difference>>,
     /// What is known of agents of a gateway beyond its rows; absent if the database has to be asked.
     pub(super) traces: HashMap<GatewayId, Traces>,
     /// Counts what made [`traces`](Self::traces) untrue: what was asked for before is not kept.

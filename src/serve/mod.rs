@@ -1,12 +1,14 @@
-//! HTTP: metrics, probes, and where agents check in.
+//! HTTP: the status page and the API, metrics, probes, and where agents check in.
 //!
 //! Three pages for machines and for whoever is on call: `/metrics`, `/healthz` (this process can answer) and `/readyz` (it can
-//! do its work, check by check). All are plain text, small, and without secrets. One for agents: `/api/v1/agent/heartbeat`.
+//! do its work, check by check). All are plain text, small, and without secrets. One for agents: `/api/v1/agent/heartbeat`. All others
+//! (`page`) show what there is, to people and to programs.
 
 mod agents;
 mod connection;
 mod health;
 mod limits;
+mod page;
 mod ready;
 #[cfg(test)]
 mod tests;
@@ -19,7 +21,7 @@ use axum::{
     http::{HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{any, get},
 };
 use prometheus::{Registry, TextEncoder};
 use tokio::net::TcpListener;
@@ -29,6 +31,7 @@ use tracing::{info, warn};
 pub use self::agents::{AgentRoutes, HEARTBEAT_PATH};
 use self::connection::{AGENT_CONNECTIONS, Bounded, CONNECTIONS, Peer};
 pub use self::health::{Check, Health};
+pub use self::page::{Access, PageRoutes};
 
 /// How long a page may take. They are computed from memory: one that takes longer never comes.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
@@ -39,7 +42,7 @@ pub const DRAIN: Duration = Duration::from_secs(2);
 /// The largest request body, in bytes. No page wants one; a check-in has a limit of its own.
 const BODY_LIMIT: usize = 1_024;
 
-const HELP: &str = "This is openclaw-controller. Pages:\n  /metrics  metrics in Prometheus' text format\n  /healthz  whether \
+const HELP: &str = "This is openclaw-controller. Pages:\n  /         what there is\n  /metrics  metrics in Prometheus' text format\n  /healthz  whether \
                     the process is alive\n  /readyz   whether it can do its work, check by check\n";
 
 /// What the pages are made from. Cheap to clone.
@@ -51,6 +54,8 @@ pub struct ServeState {
     pub health: Health,
     /// Where agents check in, if they do so on this listener.
     pub agents: Option<AgentRoutes>,
+    /// The status page and the API, if they are served.
+    pub page: Option<PageRoutes>,
 }
 
 /// Serves until `cancel` fires, then lets open requests end for two seconds at most.
@@ -59,7 +64,7 @@ pub struct ServeState {
 /// When the listener itself fails; a failing connection never ends it.
 pub async fn serve(listener: TcpListener, state: ServeState, cancel: CancellationToken) -> io::Result<()> {
     let address = listener.local_addr()?;
-    info!(%address, "serving /metrics, /healthz and /readyz");
+    info!(%address, "serving the status page at /, /api/v1, /metrics, /healthz and /readyz");
     serve_router(Bounded::new(listener, CONNECTIONS), router(state), cancel).await
 }
 
@@ -91,9 +96,11 @@ async fn serve_router(listener: Bounded, router: Router, cancel: CancellationTok
 }
 
 fn router(state: ServeState) -> Router {
-    let agents = state.agents.clone().map(AgentRoutes::router).unwrap_or_default();
+    let agents = state.agents.clone().map(AgentRoutes::router);
+    let agents = agents.unwrap_or_else(|| Router::new().route(HEARTBEAT_PATH, any(elsewhere)));
+    let page = state.page.clone().map(PageRoutes::router);
+    let page = page.unwrap_or_else(|| Router::new().route("/", get(async || HELP)));
     Router::new()
-        .route("/", get(async || HELP))
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
@@ -104,8 +111,17 @@ fn router(state: ServeState) -> Router {
         })
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(state)
+        .merge(page)
         .merge(agents)
         .layer(middleware::from_fn(bounded))
+}
+
+/// Whoever comes here to check in has the wrong address, whatever it takes to look at the page.
+async fn elsewhere() -> (StatusCode, &'static str) {
+    (
+        StatusCode::NOT_FOUND,
+        "Agents check in at another address here: that of --agent-listen.\n",
+    )
 }
 
 /// Gives every request a deadline, and keeps answers out of caches: all of them are about now.

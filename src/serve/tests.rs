@@ -30,6 +30,7 @@ async fn start() -> Server {
         registry,
         health: health.clone(),
         agents: None,
+        page: None,
     };
     Server {
         address,

@@ -2,7 +2,8 @@
 //!
 //! Other rooms know this one by its traits: [`Store`] (rows and records), [`LeaseStore`] (who may write), [`HintSource`]
 //! (what may have changed), [`CheckInStore`] (heartbeats of agents), [`RequestStore`] (what people ask for), [`SyncStore`]
-//! (one-shot syncs) and [`LookupStore`] (what people mean and what happened to it). [`PgStore`] is the real thing; `MemoryStore` has the same behaviour without a database, for
+//! (one-shot syncs), [`LookupStore`] (what people mean and what happened to it) and [`ViewStore`] (what people look at). [`PgStore`] is
+//! the real thing; `MemoryStore` has the same behaviour without a database, for
 //! tests under a paused clock. One list of behavioural tests runs over both.
 //!
 //! What is ours lives in the schema `openclaw_controller`. Of the tables that belong to the other program, only projections
@@ -20,6 +21,7 @@ mod pg;
 mod record;
 mod request;
 mod sync;
+mod view;
 
 pub use api::Store;
 pub use checkin::{CheckInStore, CheckedIn};
@@ -36,6 +38,10 @@ pub use record::{
 };
 pub use request::{AgentSelector, RequestStore, Requested, RotationProgress};
 pub use sync::{SyncProgress, SyncStore};
+pub use view::{
+    AgentView, BoardView, EventFilter, EventPosition, EventView, GatewayView, Listed, Totals, ViewFilter, ViewStore,
+    Window,
+};
 
 /// The schema that holds everything of ours.
 pub const SCHEMA: &str = "openclaw_controller";

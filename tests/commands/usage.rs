@@ -84,6 +84,7 @@ async fn the_help_of_every_command_teaches() {
         "TOKEN_MAX_AGE",
         "TOKEN_REPAIR",
         "AGENT_LISTEN",
+        "PAGE_TOKEN_FILE",
     ] {
         let flag = format!("--{}", name.to_lowercase().replace('_', "-"));
         assert!(help.contains(&flag), "{flag} is not in\n{help}");

@@ -84,7 +84,7 @@ impl Environment {
 /// `openclaw-controller run`.
 pub(crate) struct Running {
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     log: PathBuf,
     _lifeline: Child,
 }

@@ -14,7 +14,7 @@ use crate::binary::Running;
 use crate::fixture::{Agent, Fixture, Shape, assert_kept, calls, count, templates, writes};
 use crate::operator;
 use crate::pausing;
-use crate::support::{PATIENCE, eventually};
+use crate::support::{PATIENCE, eventually, everything_shown};
 
 /// An agent of the operator's own.
 const FOREIGN: &str = "ops-helper";
@@ -53,8 +53,7 @@ pub(crate) async fn tell(version: &str, shape: Shape) {
     refused_heartbeat(&fixture, &adopted).await;
     step("a refused heartbeat was told, and held up nobody");
     fixture.note_secrets();
-    shown.push_str(&controller.page("/metrics").await);
-    shown.push_str(&controller.page("/readyz").await);
+    shown.push_str(&everything_shown(controller.address).await);
     controller.stop().await;
     let (controller, text) = other_templates(&mut fixture, &ours).await;
     shown.push_str(&text);
@@ -75,7 +74,7 @@ pub(crate) async fn tell(version: &str, shape: Shape) {
         starts + restarts + 1,
         "the gateway restarted when it was told to, and for nothing else"
     );
-    shown.push_str(&controller.page("/metrics").await);
+    shown.push_str(&everything_shown(controller.address).await);
     controller.stop().await;
     shown.push_str(&after(&fixture).await);
     step("nothing is left to do");

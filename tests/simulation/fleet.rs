@@ -10,7 +10,8 @@ use openclaw_controller::model::{
     GatewayVersion, User, workspace_path,
 };
 use openclaw_controller::reconcile::{
-    self, AGENT_CONTROLLER, Fleet, GATEWAY_CONTROLLER, GatewayDiff, Settings, TokenPolicy, UnmanagedAgents, Workers,
+    self, AGENT_CONTROLLER, Fleet, GATEWAY_CONTROLLER, GatewayDiff, Live, Settings, TokenPolicy, UnmanagedAgents,
+    Workers,
 };
 use openclaw_controller::render::TemplateSet;
 use openclaw_controller::runtime::{FleetMetrics, Ownership, OwnershipConfig, RuntimeMetrics};
@@ -271,6 +272,7 @@ impl World {
             clock: Arc::new(move || clock.now()),
             runtime_metrics: runtime_metrics.clone(),
             metrics: Arc::new(FleetMetrics::register(&registry).unwrap()),
+            live: Live::default(),
         });
         let holder = format!("replica-{}", self.replicas);
         let ownership = Ownership::new(OwnershipConfig::new("all", holder), runtime_metrics.ownership);

@@ -7,14 +7,16 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 use openclaw_controller::model::{
     AgentId, AgentRequests, AgentRow, Board, BoardId, GatewayId, GatewayRow, LeadSettings, User,
 };
-use openclaw_controller::store::{CheckInStore, Fence, Hint, HintSource, LeaseStore, LookupStore, RequestStore, Store};
+use openclaw_controller::store::{
+    CheckInStore, Fence, Hint, HintSource, LeaseStore, LookupStore, RequestStore, Store, ViewStore,
+};
 use uuid::Uuid;
 
 pub(crate) const TTL: Duration = Duration::from_secs(15);
 
 /// A store with a way to edit its rows.
 pub(crate) trait World: Sync {
-    type Store: Store + LeaseStore + CheckInStore + RequestStore + LookupStore;
+    type Store: Store + LeaseStore + CheckInStore + RequestStore + LookupStore + ViewStore;
 
     fn store(&self) -> &Self::Store;
     fn hints(&self) -> impl HintSource;

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use openclaw_controller::cli::run;
 use openclaw_controller::config::{
-    ConnectionArgs, DesiredArgs, ExistenceArgs, GatewayArgs, LeadBoards, RunArgs, Span, TokenArgs, TokenHash,
+    ConnectionArgs, DesiredArgs, ExistenceArgs, GatewayArgs, LeadBoards, PageArgs, RunArgs, Span, TokenArgs, TokenHash,
 };
 use openclaw_controller::gateway::{Connector, WebSocketConnector};
 use openclaw_controller::lab;
@@ -326,6 +326,8 @@ pub struct Options {
     pub leads: Option<LeadBoards>,
     /// How gateways are connected to.
     pub connections: ConnectionArgs,
+    /// Who may look.
+    pub page: PageArgs,
 }
 
 impl Default for Options {
@@ -343,6 +345,7 @@ impl Default for Options {
             prune: false,
             leads: Some(LeadBoards::None),
             connections: ConnectionArgs::default(),
+            page: PageArgs::default(),
         }
     }
 }
@@ -386,6 +389,7 @@ impl Controller {
                 prune: options.prune,
                 ensure_leads: options.leads,
             },
+            page: options.page,
             resync_interval: Span(options.resync),
             token_hash: options.token_hash,
             no_migrate: !options.migrate,
@@ -430,11 +434,25 @@ impl Controller {
     }
 }
 
+/// All that a controller shows of what there is, to people and to programs, as one text.
+pub async fn everything_shown(address: SocketAddr) -> String {
+    let mut shown = String::new();
+    for path in ["/metrics", "/readyz", "/", "/gateways", "/boards", "/agents", "/events"] {
+        shown.push_str(&page(address, path).await.1);
+    }
+    for kind in ["gateways", "boards", "agents", "events"] {
+        let (status, list) = page(address, &format!("/api/v1/{kind}?limit=500")).await;
+        assert_eq!(status, 200, "{kind}: {list}");
+        shown.push_str(&list);
+    }
+    shown
+}
+
 /// A page that a controller serves at this address: status and body. Empty if it does not serve yet.
 pub async fn page(address: SocketAddr, path: &str) -> (u16, String) {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await.ok()?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.ok()?;

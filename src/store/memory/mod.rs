@@ -15,6 +15,7 @@ mod request;
 mod state;
 mod store;
 mod sync;
+mod view;
 mod wakes;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

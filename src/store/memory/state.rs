@@ -40,8 +40,10 @@ pub(super) struct State {
     pub(super) retired: HashMap<AgentId, Vec<(String, DateTime<Utc>)>>,
     /// The hash that did not match, and since when.
     pub(super) mismatches: HashMap<AgentId, (Option<String>, DateTime<Utc>)>,
-    /// Oldest sighting first.
-    pub(super) events: Vec<RecordedEvent>,
+    /// By their numbers; oldest sighting first.
+    pub(super) events: Vec<(i64, RecordedEvent)>,
+    /// How many events were ever recorded for the first time: numbers them.
+    pub(super) events_ever: i64,
     pub(super) leases: HashMap<String, Lease>,
     /// For whom a gateway's files are rendered, where somebody said so.
     pub(super) rendered_for: HashMap<GatewayId, User>,

@@ -79,19 +79,23 @@ pub(super) fn record_event(state: &mut State, event: &Event, now: DateTime<Utc>)
         message: storable(&event.message).into_owned(),
         ..event.clone()
     };
-    let known = state.events.iter().position(|recorded| recorded.event == event);
-    let recorded = match known.map(|i| state.events.remove(i)) {
-        Some(recorded) => RecordedEvent {
+    let known = state.events.iter().position(|(_, recorded)| recorded.event == event);
+    let recorded = if let Some((id, recorded)) = known.map(|i| state.events.remove(i)) {
+        let again = RecordedEvent {
             count: recorded.count + 1,
             last_seen: now,
             ..recorded
-        },
-        None => RecordedEvent {
+        };
+        (id, again)
+    } else {
+        state.events_ever += 1;
+        let first = RecordedEvent {
             event,
             count: 1,
             first_seen: now,
             last_seen: now,
-        },
+        };
+        (state.events_ever, first)
     };
     state.events.push(recorded);
 }
@@ -536,6 +540,14 @@ impl Store for MemoryStore {
     }
 
     async fn list_events(&self, limit: usize) -> Result<Vec<RecordedEvent>, StoreError> {
-        self.read(|state| state.events.iter().rev().take(limit).cloned().collect())
+        self.read(|state| {
+            state
+                .events
+                .iter()
+                .rev()
+                .take(limit)
+                .map(|(_, recorded)| recorded.clone())
+                .collect()
+        })
     }
 }

@@ -20,6 +20,7 @@ mod status;
 mod store;
 mod sync;
 mod tokens;
+mod view;
 mod wakes;
 
 use std::future::Future;
@@ -41,10 +42,13 @@ const TRUSTED_FOR: Duration = Duration::from_secs(1);
 /// How many check-ins may be under way at once; one takes a few milliseconds.
 const CHECK_IN_CONNECTIONS: u32 = 4;
 
+/// How many people's and programs' looks may be under way at once; the others wait for their turn.
+const VIEW_CONNECTIONS: u32 = 2;
+
 /// How the database is talked to. The defaults suit a controller with its database on the same network.
 #[derive(Clone, Debug)]
 pub struct PgOptions {
-    /// Connections in the pool; the listener and the leases have one more each, check-ins up to four.
+    /// Connections in the pool; the listener and the leases have one more each, check-ins up to four, the status page up to two.
     pub max_connections: u32,
     /// How long to wait for a connection, a new one or one of the pool.
     pub connect_timeout: Duration,
@@ -76,6 +80,8 @@ pub struct PgStore {
     lease_pool: PgPool,
     /// A few for check-ins: many agents may wait for rows that another program holds, and nobody else must wait for them.
     check_in_pool: PgPool,
+    /// For whoever looks: the controller must not wait for them.
+    view_pool: PgPool,
     connect: PgConnectOptions,
     options: PgOptions,
 }
@@ -138,6 +144,7 @@ impl PgStore {
             pool: pool(options.max_connections),
             lease_pool: pool(1),
             check_in_pool: pool(CHECK_IN_CONNECTIONS),
+            view_pool: pool(VIEW_CONNECTIONS),
             connect,
             options,
         })
@@ -146,7 +153,14 @@ impl PgStore {
     /// Closes the pool's connections; calls after this fail.
     pub async fn close(&self) {
         // A connection whose other end is gone would be waited for until the operating system gives up on it.
-        let all = async { tokio::join!(self.pool.close(), self.lease_pool.close(), self.check_in_pool.close()) };
+        let all = async {
+            tokio::join!(
+                self.pool.close(),
+                self.lease_pool.close(),
+                self.check_in_pool.close(),
+                self.view_pool.close()
+            )
+        };
         let _ = tokio::time::timeout(self.options.connect_timeout, all).await;
     }
 

@@ -25,6 +25,7 @@ mod rotations;
 mod rows;
 mod syncs;
 mod tokens;
+mod views;
 mod wakes;
 
 use self::history::*;
@@ -37,6 +38,7 @@ use self::rotations::*;
 use self::rows::*;
 use self::syncs::*;
 use self::tokens::*;
+use self::views::*;
 use self::wakes::*;
 
 macro_rules! every_store {
@@ -108,6 +110,8 @@ every_store!(
     restarts_are_remembered_for_an_hour,
     an_undone_field_has_one_record_which_a_newer_one_replaces,
     history_goes_with_the_rows_that_it_is_about,
+    what_is_looked_for_is_found_and_what_is_not_ready_comes_first,
+    events_are_found_and_followed,
 );
 
 const NEVER: &str = "nothing was to be written";
