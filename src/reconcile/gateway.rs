@@ -13,9 +13,7 @@ use super::spec::GatewaySpec;
 use super::world::World;
 use super::{goal, live};
 use crate::gateway::{Connector, ErrorClass, GatewayError, Target};
-use crate::model::{
-    ConfigChange, ConfigPart, Effect, GatewayId, GatewayPlan, ObjectRef, ObservedConfig, RosterShape,
-};
+use crate::model::{ConfigChange, ConfigPart, Effect, GatewayId, GatewayPlan, ObjectRef, ObservedConfig, RosterShape};
 use crate::plan::{GatewayGoal, plan_gateway};
 use crate::runtime::{Action, Context, DriftKind, Priority, ReconcileError, Reconciler};
 use crate::store::Store;
