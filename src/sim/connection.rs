@@ -134,7 +134,7 @@ where
     match verdict.fault {
         Some(Fault::NeverAnswer | Fault::LoseAnswer) => std::future::pending().await,
         Some(Fault::DropBefore | Fault::DropAfter | Fault::CutFrame | Fault::Restart) => return None,
-        Some(Fault::Nonsense) => {
+        Some(Fault::Nonsense | Fault::OddPayload) => {
             let _ = ws.send(Message::text("}{ nonsense")).await;
         }
         Some(Fault::HugeFrame(bytes)) => {
@@ -363,6 +363,7 @@ impl Task {
             Some(Fault::DropAfter) => self.put(Outgoing::Abort),
             Some(Fault::CutFrame) => self.put(Outgoing::Cut(answer)),
             Some(Fault::Nonsense) => self.put(Outgoing::Rubbish("{\"type\":\"res\",\"nonsense".to_owned())),
+            Some(Fault::OddPayload) => self.put(Outgoing::Rubbish(response(&self.id, Ok(json!(["odd"]))))),
             Some(Fault::HugeFrame(bytes)) => self.put(Outgoing::Rubbish("x".repeat(bytes))),
             Some(Fault::LoseAnswer) => {}
             Some(Fault::Restart) => return self.gateway.restart_now(),

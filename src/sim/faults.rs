@@ -13,8 +13,10 @@ pub enum Fault {
     DropAfter,
     /// The request is carried out, and the connection is cut in the middle of the answer's frame.
     CutFrame,
-    /// The request is carried out, and the answer is something that no gateway says; the connection stays.
+    /// The request is carried out, and the answer is no frame at all; the connection stays.
     Nonsense,
+    /// The request is carried out, and the answer is a frame, with content that no gateway gives; the connection stays.
+    OddPayload,
     /// The request is not carried out and answered with an error.
     Error {
         /// Its code, for example `UNAVAILABLE`.

@@ -170,7 +170,7 @@ async fn gateway_rows_that_lead_nowhere_say_why_and_heal_when_they_are_corrected
 async fn gateways_that_answer_nonsense_too_much_or_never_say_so_and_heal_by_themselves() {
     let fleet = Fleet::new().await;
     let huge = Fault::HugeFrame(30 << 20);
-    let cases: [Case<'_, &str, Fault>; 7] = [
+    let cases: [Case<'_, &str, Fault>; 8] = [
         (
             "nonsense at first",
             "connect",
@@ -183,9 +183,18 @@ async fn gateways_that_answer_nonsense_too_much_or_never_say_so_and_heal_by_them
             "nonsense later",
             "config.get",
             Fault::Nonsense,
+            Reachable,
+            "ProtocolError",
+            &["config.get", "OpenClaw gateway"],
+        ),
+        // The connection lives on: it is the config that is not understood.
+        (
+            "an odd config",
+            "config.get",
+            Fault::OddPayload,
             Compatible,
             "UnknownConfig",
-            &["OpenClaw gateway"],
+            &["config.get", "Nothing is written to it"],
         ),
         (
             "huge at first",
