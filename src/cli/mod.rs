@@ -1,6 +1,8 @@
 //! The commands.
 
+mod apply;
 mod diff;
+mod export;
 mod get;
 mod migrate;
 mod rotate;
@@ -92,6 +94,18 @@ enum Command {
     /// `unmanaged` each gateway is asked, and nothing is written, there or in the database.
     #[command(after_help = GET_HELP)]
     Get(get::GetArgs),
+    /// Make the database's rows say what a file says: organizations, gateways, boards, agents, templates.
+    ///
+    /// Everything is written in one transaction, or nothing is. Prints what changes. What the file leaves out is left alone;
+    /// --prune removes what belongs to the file's organizations and is not in it, agents by way of their gateways.
+    #[command(after_help = APPLY_HELP)]
+    Apply(apply::ApplyArgs),
+    /// Print the database's rows as a file for `apply`.
+    ///
+    /// Applying that file changes nothing. Gateways' tokens are not in it: those that the database holds are named as being
+    /// there, and stay there.
+    #[command(after_help = EXPORT_HELP)]
+    Export(export::ExportArgs),
     /// Ask for new tokens for agents.
     ///
     /// Writes the request and returns; the controller that runs on the database, now or later, gives each agent a new token in
@@ -161,6 +175,23 @@ Examples:
 
 Exit codes: 0 listed, even if nothing was found; 2 the database cannot be used, there is no such gateway, or (unmanaged) a
 gateway could not be asked.";
+
+const APPLY_HELP: &str = "\
+Examples:
+  openclaw-controller export >fleet.yaml                   begin with what there is
+  openclaw-controller apply -f fleet.yaml --dry-run        what would change
+  openclaw-controller apply -f fleet.yaml --prune          change it, and remove what is not in the file
+  openclaw-controller apply --schema >fleet.schema.json    for editors that complete and check YAML
+
+Exit codes: 0 applied, nothing to do, or a dry run; 2 something is wrong with the file (each problem with its line and
+column) or with the database: nothing was applied.";
+
+const EXPORT_HELP: &str = "\
+Examples:
+  openclaw-controller export >fleet.yaml
+  openclaw-controller export --organization 'Harbour museum' | openclaw-controller apply -f - --dry-run
+
+Exit codes: 0 printed; 2 there is no such organization, or the database cannot be used.";
 
 const ROTATE_HELP: &str = "\
 Examples:
@@ -234,6 +265,8 @@ async fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Migrate => migrate::command().await.map(|()| ExitCode::SUCCESS),
         Command::Diff(args) => diff::command(args).await,
         Command::Get(args) => get::command(args).await,
+        Command::Apply(args) => apply::command(args).await,
+        Command::Export(args) => export::command(args).await,
         Command::RotateToken(args) => rotate::command(args).await,
         Command::Sync(args) => Box::pin(sync::command(*args)).await,
         #[cfg(feature = "sim")]

@@ -27,7 +27,7 @@ pub use hint::{Hint, HintSource};
 pub use lease::{Fence, LeaseInfo, LeaseStore};
 #[cfg(feature = "sim")]
 pub use memory::{MemoryHints, MemoryStore, WakeColumns, WriteFault};
-pub use pg::{ListenerState, Migrated, PgHints, PgOptions, PgStore};
+pub use pg::{ApplyError, ApplyOptions, ListenerState, Migrated, PgHints, PgOptions, PgStore};
 pub use record::{
     AgentStatusWrite, Candidate, GatewayStatusWrite, LeadCreation, OrphanGateway, Placement, RecordedEvent, TokenState,
     VerifiedPair,

@@ -5,6 +5,7 @@ mod checkin;
 mod errors;
 mod events;
 mod fenced;
+mod fleet;
 mod hints;
 mod history;
 mod leads;
@@ -29,6 +30,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgPool, Postgres, Transaction};
 use url::Url;
 
+pub use fleet::{ApplyError, ApplyOptions};
 pub use hints::{ListenerState, PgHints};
 pub use migrate::Migrated;
 
