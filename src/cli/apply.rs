@@ -6,12 +6,12 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use uuid::Uuid;
 
 use crate::fleet::{self, Problem};
-use crate::store::{ApplyError, ApplyOptions};
+use crate::store::{ApplyError, ApplyOptions, StoreError};
 
 /// More problems than these are not told one by one.
 const TOLD: usize = 50;
@@ -53,6 +53,10 @@ pub(super) async fn command(args: ApplyArgs) -> anyhow::Result<ExitCode> {
     let plan = match store.apply_fleet(&file, options, new_id).await {
         Ok(plan) => plan,
         Err(ApplyError::File(problems)) => return Err(told(&path, &problems)),
+        // Unlike the controller, this command does not come back by itself.
+        Err(ApplyError::Store(StoreError::LockTimeout(what))) => {
+            bail!("nothing was applied: {what} is locked by another program; apply again when it has done its work")
+        }
         Err(ApplyError::Store(error)) => return Err(anyhow::Error::from(error).context("nothing was applied")),
     };
     print!("{}", fleet::describe(&plan));

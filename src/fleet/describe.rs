@@ -7,6 +7,7 @@ use similar::TextDiff;
 
 use super::change::{Action, Cell, Change, FieldChange, Plan};
 use super::check;
+use super::problem::printable;
 use crate::model::TokenSetting;
 
 /// The plan as text: an object a line, what changes of it below. Nothing in it is a token or holds one.
@@ -28,7 +29,7 @@ pub fn describe(plan: &Plan) -> String {
         }
     }
     for note in &plan.notes {
-        let _ = writeln!(text, "! {note}");
+        let _ = writeln!(text, "! {}", line(note));
     }
     text
 }
@@ -110,7 +111,7 @@ fn shown(column: &str, cell: &Cell) -> Shown {
         Cell::Text(Some(text)) => match column {
             "token" if !TokenSetting::of(text).is_plausible() => "(a token)".to_owned(),
             "url" => quoted(&check::without_secrets(text).unwrap_or_else(|| text.clone())),
-            _ if text.contains('\n') => return Shown::Long(without_controls(text)),
+            _ if text.contains('\n') => return Shown::Long(printable(text)),
             _ => quoted(text),
         },
         Cell::Bool(Some(value)) => value.to_string(),
@@ -133,24 +134,11 @@ fn shown(column: &str, cell: &Cell) -> Shown {
 
 /// A text as JSON writes it: on one line, and harmless on a terminal.
 fn quoted(text: &str) -> String {
-    without_controls(&Value::from(text).to_string())
-}
-
-/// What terminals would act upon is replaced; line breaks and tabs stay.
-fn without_controls(text: &str) -> String {
-    text.chars()
-        .map(|char| {
-            if char.is_control() && !matches!(char, '\n' | '\t') {
-                char::REPLACEMENT_CHARACTER
-            } else {
-                char
-            }
-        })
-        .collect()
+    printable(&Value::from(text).to_string())
 }
 
 fn line(text: &str) -> String {
-    without_controls(&text.replace('\n', " "))
+    printable(&text.replace('\n', " "))
 }
 
 fn indented(text: &str, by: &str) -> String {

@@ -73,6 +73,7 @@ pub fn diff(
         for agent in &board.agents {
             differ.agent(&place, agent);
         }
+        differ.followers(&place);
     }
     let Differ {
         mut problems,
@@ -558,6 +559,26 @@ impl Differ<'_> {
         let own = own.or_else(|| row.and_then(|row| row.name.as_deref())).unwrap_or_default();
         let name = format!("{} / {own}", place.name);
         self.plan.changes.extend(columns.into_change(Table::Agents, found.id(), name));
+    }
+}
+
+impl Differ<'_> {
+    /// The agents of a board that the file does not name follow it to another gateway like those that it does.
+    fn followers(&mut self, place: &Place) {
+        let (Some(board), Some(from), Some(to)) = (place.board, place.moved_from, place.gateway) else {
+            return;
+        };
+        let named: HashSet<Uuid> = self.finds.agents.values().map(|found| found.id()).collect();
+        let rows = self.rows.agents.iter();
+        for row in rows.filter(|row| row.board_id == Some(board) && row.gateway_id == from && !named.contains(&row.id)) {
+            let mut columns = Columns {
+                is_new: false,
+                fields: Vec::new(),
+            };
+            columns.set("gateway_id", || Cell::Id(Some(from)), Some(Cell::Id(Some(to))));
+            let name = format!("{} / {}", place.name, row.name.as_deref().unwrap_or("(unnamed)"));
+            self.plan.changes.extend(columns.into_change(Table::Agents, row.id, name));
+        }
     }
 }
 

@@ -38,6 +38,19 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.at, self.message)
+        write!(f, "{}: {}", self.at, printable(&self.message))
     }
+}
+
+/// What terminals would act upon is replaced; line breaks and tabs stay.
+pub(super) fn printable(text: &str) -> String {
+    text.chars()
+        .map(|char| {
+            if char.is_control() && !matches!(char, '\n' | '\t') {
+                char::REPLACEMENT_CHARACTER
+            } else {
+                char
+            }
+        })
+        .collect()
 }

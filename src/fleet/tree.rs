@@ -345,22 +345,14 @@ fn number(text: &str) -> Option<Option<Number>> {
     if !some_digit || !digits(whole) || !fraction.is_none_or(digits) || !exponent.is_none_or(is_exponent) {
         return None;
     }
-    // As JSON writes it.
-    let whole = match whole.trim_start_matches('0') {
-        "" => "0",
-        whole => whole,
-    };
-    let mut json = String::from(if text.starts_with('-') { "-" } else { "" });
-    json.push_str(whole);
-    if let Some(fraction) = fraction.filter(|fraction| !fraction.is_empty()) {
-        json.push('.');
-        json.push_str(fraction);
-    } else if fraction.is_some() {
-        json.push_str(".0");
+    if fraction.is_none() && exponent.is_none() {
+        if let Ok(number) = text.parse::<i64>() {
+            return Some(Some(number.into()));
+        }
+        if let Ok(number) = text.parse::<u64>() {
+            return Some(Some(number.into()));
+        }
     }
-    if let Some(exponent) = exponent {
-        json.push('e');
-        json.push_str(exponent);
-    }
-    Some(serde_json::from_str(&json).ok())
+    // Exactly what the digits say: what was written from a number is that number again.
+    Some(text.parse::<f64>().ok().and_then(Number::from_f64))
 }

@@ -6,7 +6,7 @@
 //! tests under a paused clock. One list of behavioural tests runs over both.
 //!
 //! What is ours lives in the schema `openclaw_controller`. Of the tables that belong to the other program, only projections
-//! of our state onto a few columns of `agents` are ever written.
+//! of our state onto a few columns of `agents` are ever written, and what people say in a fleet file (`PgStore::apply_fleet`).
 
 mod api;
 mod checkin;

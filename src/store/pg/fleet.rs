@@ -93,7 +93,7 @@ impl PgStore {
             sqlx::query("LOCK TABLE openclaw_controller.board_settings IN SHARE UPDATE EXCLUSIVE MODE")
                 .execute(&mut *tx)
                 .await
-                .about(|| "the fleet, by another apply,".to_owned())?;
+                .map_err(|error| told(error, "the fleet, by another apply"))?;
             let mut plan = plan;
             for _ in 0..ATTEMPTS {
                 lock(&mut tx, &plan).await?;
@@ -109,7 +109,7 @@ impl PgStore {
             }
             tx.rollback().await?;
             session.done();
-            Err(ApplyError::Store(StoreError::LockTimeout("the fleet, which keeps changing,".to_owned())))
+            Err(ApplyError::Store(StoreError::LockTimeout("the fleet, which keeps changing".to_owned())))
         };
         tokio::time::timeout(PATIENCE, applied)
             .await
