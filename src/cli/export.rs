@@ -26,7 +26,8 @@ pub(super) async fn command(args: ExportArgs) -> anyhow::Result<ExitCode> {
         let ids: Result<HashSet<Uuid>, _> = args.organization.iter().map(|name| organization(&rows, name)).collect();
         Some(ids?)
     };
-    let exported = fleet::export(&rows, only.as_ref()).map_err(|problem| anyhow!("the fleet cannot be written as YAML: {problem}"))?;
+    let exported = fleet::export(&rows, only.as_ref())
+        .map_err(|problem| anyhow!("the fleet cannot be written as YAML: {problem}"))?;
     for note in &exported.notes {
         eprintln!("note: {note}");
     }
@@ -44,9 +45,17 @@ fn organization(rows: &Rows, wanted: &str) -> anyhow::Result<Uuid> {
     match these[..] {
         [id] => Ok(id),
         [] => {
-            let names: Vec<&str> = rows.organizations.iter().filter_map(|row| row.name.as_deref()).take(10).collect();
+            let names: Vec<&str> = rows
+                .organizations
+                .iter()
+                .filter_map(|row| row.name.as_deref())
+                .take(10)
+                .collect();
             bail!("there is no organization {wanted:?}; there are: {}", names.join(", "))
         }
-        _ => bail!("{} organizations are called {wanted:?}: give the id of one", these.len()),
+        _ => bail!(
+            "{} organizations are called {wanted:?}: give the id of one",
+            these.len()
+        ),
     }
 }

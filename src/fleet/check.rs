@@ -12,10 +12,17 @@ pub(super) const STORED_QUERY: &str = "in-the-database";
 pub(super) fn url(text: &str) -> Option<String> {
     let url = match Url::parse(text.trim()) {
         Ok(url) => url,
-        Err(error) => return Some(format!("this is no URL ({error}): a gateway's begins with ws:// or wss://")),
+        Err(error) => {
+            return Some(format!(
+                "this is no URL ({error}): a gateway's begins with ws:// or wss://"
+            ));
+        }
     };
     if !matches!(url.scheme(), "ws" | "wss") {
-        return Some(format!("the URL's scheme is `{}`: a gateway's is ws or wss", url.scheme()));
+        return Some(format!(
+            "the URL's scheme is `{}`: a gateway's is ws or wss",
+            url.scheme()
+        ));
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Some("the URL holds a user name or password, which gateways do not take".to_owned());
@@ -44,8 +51,12 @@ pub(super) fn is_stored_token(text: &str) -> bool {
 
 /// The URL without what may hold a secret, or `None` if it holds nothing such.
 pub(super) fn without_secrets(text: &str) -> Option<String> {
-    let (before, fragment) = text.split_once('#').map_or((text, None), |(before, after)| (before, Some(after)));
-    let (before, query) = before.split_once('?').map_or((before, None), |(before, after)| (before, Some(after)));
+    let (before, fragment) = text
+        .split_once('#')
+        .map_or((text, None), |(before, after)| (before, Some(after)));
+    let (before, query) = before
+        .split_once('?')
+        .map_or((before, None), |(before, after)| (before, Some(after)));
     let credentials = before
         .split_once("://")
         .is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|host| host.contains('@')));
@@ -54,9 +65,14 @@ pub(super) fn without_secrets(text: &str) -> Option<String> {
     }
     let before = match before.split_once("://") {
         Some((scheme, rest)) if credentials => {
-            let (host, path) = rest.split_once('/').map_or((rest, None), |(host, path)| (host, Some(path)));
+            let (host, path) = rest
+                .split_once('/')
+                .map_or((rest, None), |(host, path)| (host, Some(path)));
             let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
-            path.map_or_else(|| format!("{scheme}://{host}"), |path| format!("{scheme}://{host}/{path}"))
+            path.map_or_else(
+                || format!("{scheme}://{host}"),
+                |path| format!("{scheme}://{host}/{path}"),
+            )
         }
         _ => before.to_owned(),
     };
@@ -72,7 +88,10 @@ pub(super) fn meant_url(given: &str, stored: Option<&str>) -> Result<String, Str
         return Ok(given.to_owned());
     }
     let Some(stored) = stored else {
-        return Err("the query of this URL is not in the file, and there is no gateway yet that has one: write it out".to_owned());
+        return Err(
+            "the query of this URL is not in the file, and there is no gateway yet that has one: write it out"
+                .to_owned(),
+        );
     };
     if without_secrets(stored).as_deref() == Some(given) {
         return Ok(stored.to_owned());
@@ -80,6 +99,8 @@ pub(super) fn meant_url(given: &str, stored: Option<&str>) -> Result<String, Str
     let query = stored.split_once('?').map(|(_, query)| query);
     match (given.strip_suffix(STORED_QUERY), query) {
         (Some(before), Some(query)) => Ok(format!("{before}{query}")),
-        _ => Err("the query of this URL is not in the file, and the one in the database has none: write it out".to_owned()),
+        _ => Err(
+            "the query of this URL is not in the file, and the one in the database has none: write it out".to_owned(),
+        ),
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 use similar::TextDiff;
 
-use super::change::{Action, Cell, Change, FieldChange, Plan};
+use super::change::{Action, Cell, Change, FieldChange, Plan, Table};
 use super::check;
 use super::problem::printable;
 use crate::model::TokenSetting;
@@ -13,17 +13,25 @@ use crate::model::TokenSetting;
 /// The plan as text: an object a line, what changes of it below. Nothing in it is a token or holds one.
 pub fn describe(plan: &Plan) -> String {
     let mut text = String::new();
+    let mut last = None;
     for change in &plan.changes {
+        let object = (change.table.object(), change.id);
         let (sign, after) = match change.action {
             Action::Create => ("+", format!(" ({})", change.id)),
             Action::Update => ("~", format!(" ({})", change.id)),
             Action::RequestRemoval => (
                 "-",
-                format!(" ({}): its removal is requested, and the controller takes it from its gateway", change.id),
+                format!(
+                    " ({}): its removal is requested, and the controller takes it from its gateway",
+                    change.id
+                ),
             ),
             Action::Delete => ("-", format!(" ({}): its row is deleted", change.id)),
         };
-        let _ = writeln!(text, "{sign} {} {}{after}", change.table.object(), line(&change.name));
+        // A board is written to two tables.
+        if last.replace(object) != Some(object) {
+            let _ = writeln!(text, "{sign} {} {}{after}", change.table.object(), line(&change.name));
+        }
         for field in change.fields.iter().filter(|field| is_shown(change, field)) {
             text.push_str(&described(field));
         }
@@ -57,7 +65,8 @@ pub fn summary(plan: &Plan) -> String {
 }
 
 fn is_shown(change: &Change, field: &FieldChange) -> bool {
-    let is_place = matches!(field.column, "organization_id" | "board_id" | "user_id");
+    let is_place = matches!(field.column, "organization_id" | "board_id" | "user_id")
+        || (change.table == Table::Agents && field.column == "gateway_id");
     let is_name = matches!(field.column, "name" | "clerk_user_id");
     field.is_given && (change.action == Action::Update || !(is_place || is_name))
 }
@@ -109,7 +118,8 @@ fn shown(column: &str, cell: &Cell) -> Shown {
     Shown::Short(match cell {
         Cell::Text(None) | Cell::Bool(None) | Cell::Id(None) | Cell::Json(None) | Cell::Time(None) => "null".to_owned(),
         Cell::Text(Some(text)) => match column {
-            "token" if !TokenSetting::of(text).is_plausible() => "(a token)".to_owned(),
+            "token" if TokenSetting::of(text).is_plausible() => printable(text),
+            "token" => "(a token)".to_owned(),
             "url" => quoted(&check::without_secrets(text).unwrap_or_else(|| text.clone())),
             _ if text.contains('\n') => return Shown::Long(printable(text)),
             _ => quoted(text),

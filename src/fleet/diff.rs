@@ -3,16 +3,16 @@
 use std::collections::{HashMap, HashSet};
 
 use secrecy::ExposeSecret;
-use serde_json::Value;
 use uuid::Uuid;
 
-use super::change::{Action, Cell, Change, FieldChange, Plan, Table};
-use super::find::{Finds, Found, find};
-use super::model::{Agent, Board, Fleet, Gateway, Marked, Nullable, Organization, Owner, Text};
+use super::change::{Action, Cell, Plan, Table};
+use super::columns::{Columns, agent_columns, board_columns, columns, given_json, json};
+use super::find::{Finds, find};
+use super::model::{Agent, Board, Fleet, Gateway, Marked, Nullable, Organization};
 use super::problem::{Mark, Problem};
-use super::rows::{AgentRow, BoardRow, Rows};
+use super::rows::Rows;
 use super::{check, prune};
-use crate::model::{AgentId, AgentRole, BoardId, GatewayAgentId, GatewayId, JsonColumn, session_key, slug};
+use crate::model::{AgentId, AgentRole, BoardId, GatewayAgentId, GatewayId, session_key, slug};
 
 /// How many agents a new board may have, unless the file says so.
 const MAX_AGENTS: i32 = 5;
@@ -96,7 +96,10 @@ fn each<'a, T: 'a>(
     fleet: &'a Fleet,
     of: fn(&Organization) -> &Vec<T>,
 ) -> impl Iterator<Item = (&'a Organization, &'a T)> {
-    fleet.organizations.iter().flat_map(move |it| of(it).iter().map(move |object| (it, object)))
+    fleet
+        .organizations
+        .iter()
+        .flat_map(move |it| of(it).iter().map(move |object| (it, object)))
 }
 
 /// Where agents are listed.
@@ -108,74 +111,18 @@ struct Place {
     moved_from: Option<Uuid>,
 }
 
-struct Differ<'a> {
+pub(super) struct Differ<'a> {
     fleet: &'a Fleet,
-    rows: &'a Rows,
+    pub(super) rows: &'a Rows,
     finds: &'a Finds,
     problems: Vec<Problem>,
-    plan: Plan,
+    pub(super) plan: Plan,
     /// The gateway of each board of the file.
     homes: HashMap<Uuid, Option<Uuid>>,
 }
 
-/// The columns of a row that differ.
-struct Columns {
-    is_new: bool,
-    fields: Vec<FieldChange>,
-}
-
-impl Columns {
-    /// A column that the file may say something about. Whether it is to be written.
-    fn set(&mut self, column: &'static str, from: impl FnOnce() -> Cell, to: Option<Cell>) -> bool {
-        let Some(to) = to else {
-            return false;
-        };
-        let from = (!self.is_new).then(from);
-        let differs = from.as_ref() != Some(&to);
-        if differs {
-            self.fields.push(FieldChange {
-                column,
-                from,
-                to,
-                is_given: true,
-            });
-        }
-        differs
-    }
-
-    /// What a column of a new row holds if the file says nothing.
-    fn default(&mut self, column: &'static str, to: Cell) {
-        if self.is_new && !self.fields.iter().any(|field| field.column == column) {
-            self.fields.push(FieldChange {
-                column,
-                from: None,
-                to,
-                is_given: false,
-            });
-        }
-    }
-
-    fn into_change(self, table: Table, id: Uuid, name: String) -> Option<Change> {
-        let action = if self.is_new { Action::Create } else { Action::Update };
-        (self.is_new || !self.fields.is_empty()).then_some(Change {
-            table,
-            id,
-            name,
-            action,
-            fields: self.fields,
-        })
-    }
-}
-
-fn columns(found: Found) -> Columns {
-    Columns {
-        is_new: found.row().is_none(),
-        fields: Vec::new(),
-    }
-}
-
 impl Differ<'_> {
-    fn tell(&mut self, at: Mark, message: impl Into<String>) {
+    pub(super) fn tell(&mut self, at: Mark, message: impl Into<String>) {
         self.problems.push(Problem::new(at, message));
     }
 
@@ -209,7 +156,12 @@ impl Differ<'_> {
         };
         let row = found.row().map(|index| &self.rows.organizations[index]);
         let mut columns = columns(found);
-        self.name(&mut columns, it.at, it.name.as_ref(), row.and_then(|row| row.name.as_ref()));
+        self.name(
+            &mut columns,
+            it.at,
+            it.name.as_ref(),
+            row.and_then(|row| row.name.as_ref()),
+        );
         let shown = path(&[&it.name]);
         self.plan
             .changes
@@ -241,70 +193,6 @@ impl Differ<'_> {
         }
     }
 
-    /// An owner for an organisation that has none.
-    fn owner(&mut self, it: &Owner, organization: Uuid, shown: &str, new_id: &mut dyn FnMut(usize) -> Uuid) {
-        if it.user.value.trim().is_empty() {
-            self.tell(it.user.at, "`user` is not blank");
-        }
-        let user = match self.rows.users.get(&it.user.value) {
-            Some(id) => *id,
-            None => {
-                let earlier = self.plan.changes.iter().find(|change| {
-                    let is = Cell::Text(Some(it.user.value.clone()));
-                    change.table == Table::Users && change.fields.iter().any(|field| field.to == is)
-                });
-                if let Some(earlier) = earlier {
-                    earlier.id
-                } else {
-                    let id = new_id(it.key);
-                    self.user(it, id);
-                    id
-                }
-            }
-        };
-        let mut columns = Columns {
-            is_new: true,
-            fields: Vec::new(),
-        };
-        columns.set("organization_id", || Cell::Unreadable, Some(Cell::Id(Some(organization))));
-        columns.set("user_id", || Cell::Unreadable, Some(Cell::Id(Some(user))));
-        columns.set("role", || Cell::Unreadable, Some(Cell::Text(Some("owner".to_owned()))));
-        columns.default("all_boards_read", Cell::Bool(Some(true)));
-        columns.default("all_boards_write", Cell::Bool(Some(true)));
-        let name = format!("{shown} / {}", it.user.value);
-        // Keys are counted upwards; a membership has none of its own.
-        let id = new_id(usize::MAX - it.key);
-        self.plan.changes.extend(columns.into_change(Table::Members, id, name));
-    }
-
-    fn user(&mut self, it: &Owner, id: Uuid) {
-        let mut columns = Columns {
-            is_new: true,
-            fields: Vec::new(),
-        };
-        let given = |field: &Nullable<String>| field.as_ref().map(|field| Cell::Text(field.value.clone()));
-        columns.set(
-            "clerk_user_id",
-            || Cell::Unreadable,
-            Some(Cell::Text(Some(it.user.value.clone()))),
-        );
-        for (column, field) in [
-            ("email", &it.email),
-            ("name", &it.name),
-            ("preferred_name", &it.preferred_name),
-            ("pronouns", &it.pronouns),
-            ("timezone", &it.timezone),
-            ("notes", &it.notes),
-            ("context", &it.context),
-        ] {
-            columns.set(column, || Cell::Unreadable, given(field));
-        }
-        columns.default("is_super_admin", Cell::Bool(Some(false)));
-        self.plan
-            .changes
-            .extend(columns.into_change(Table::Users, id, it.user.value.clone()));
-    }
-
     /// The organisation that an object of the file is listed in.
     fn owned_by(&self, columns: &mut Columns, organization: &Organization, stored: Option<Uuid>) {
         let id = self.finds.organizations.get(&organization.key).map(|found| found.id());
@@ -318,7 +206,12 @@ impl Differ<'_> {
         let row = found.row().map(|index| &self.rows.gateways[index]);
         let mut columns = columns(found);
         self.owned_by(&mut columns, organization, row.and_then(|row| row.organization_id));
-        self.name(&mut columns, it.at, it.name.as_ref(), row.and_then(|row| row.name.as_ref()));
+        self.name(
+            &mut columns,
+            it.at,
+            it.name.as_ref(),
+            row.and_then(|row| row.name.as_ref()),
+        );
         if let Some(url) = &it.url {
             match check::meant_url(&url.value, row.map(|row| row.url.as_str())) {
                 Ok(meant) => {
@@ -340,12 +233,19 @@ impl Differ<'_> {
             if columns.set("workspace_root", stored, Some(Cell::Text(Some(root.value.clone()))))
                 && root.value.trim().is_empty()
             {
-                self.tell(root.at, "`workspace_root` is a directory on the gateway's host, not blank");
+                self.tell(
+                    root.at,
+                    "`workspace_root` is a directory on the gateway's host, not blank",
+                );
             }
         } else if row.is_none() {
             self.tell(it.at, "a new gateway needs a `workspace_root`: a directory on its host");
         }
-        self.token(&mut columns, it, row.and_then(|row| row.token.as_ref()).map(ExposeSecret::expose_secret));
+        self.token(
+            &mut columns,
+            it,
+            row.and_then(|row| row.token.as_ref()).map(ExposeSecret::expose_secret),
+        );
         for (column, field, stored) in [
             (
                 "disable_device_pairing",
@@ -363,7 +263,9 @@ impl Differ<'_> {
             columns.default(column, Cell::Bool(Some(false)));
         }
         let name = path(&[&organization.name, &it.name]);
-        self.plan.changes.extend(columns.into_change(Table::Gateways, found.id(), name));
+        self.plan
+            .changes
+            .extend(columns.into_change(Table::Gateways, found.id(), name));
     }
 
     fn token(&mut self, columns: &mut Columns, it: &Gateway, stored: Option<&str>) {
@@ -400,9 +302,18 @@ impl Differ<'_> {
         let row = found.row().map(|index| &self.rows.boards[index]);
         let mut columns = columns(found);
         self.owned_by(&mut columns, organization, row.and_then(|row| row.organization_id));
-        self.name(&mut columns, it.at, it.name.as_ref(), row.and_then(|row| row.name.as_ref()));
+        self.name(
+            &mut columns,
+            it.at,
+            it.name.as_ref(),
+            row.and_then(|row| row.name.as_ref()),
+        );
         let text = |field: &Nullable<String>| field.as_ref().map(|field| Cell::Text(field.value.clone()));
-        columns.set("slug", || Cell::Text(row.and_then(|row| row.slug.clone())), text(&it.slug));
+        columns.set(
+            "slug",
+            || Cell::Text(row.and_then(|row| row.slug.clone())),
+            text(&it.slug),
+        );
         let home = match &it.gateway {
             None => row.and_then(|row| row.gateway_id),
             Some(gateway) => {
@@ -458,9 +369,17 @@ impl Differ<'_> {
             || row.map_or(Cell::Json(None), |row| json(&row.lead_identity)),
             given_json(&it.lead_identity),
         );
-        self.plan
-            .changes
-            .extend(settings.into_change(Table::BoardSettings, found.id(), name));
+        self.plan.changes.extend(
+            settings
+                .into_change(Table::BoardSettings, found.id(), name)
+                .map(|mut change| {
+                    if row.is_none() {
+                        change.action = Action::Create;
+                        change.fields.iter_mut().for_each(|field| field.from = None);
+                    }
+                    change
+                }),
+        );
     }
 
     /// The gateway that a board's `gateway` names.
@@ -506,7 +425,10 @@ impl Differ<'_> {
                 None
             }
             _ => {
-                let message = format!("{} gateways are called {name:?}: write the `id` of one instead", these.len());
+                let message = format!(
+                    "{} gateways are called {name:?}: write the `id` of one instead",
+                    these.len()
+                );
                 self.tell(at, message);
                 None
             }
@@ -519,7 +441,12 @@ impl Differ<'_> {
         };
         let row = found.row().map(|index| &self.rows.agents[index]);
         let mut columns = columns(found);
-        self.name(&mut columns, it.at, it.name.as_ref(), row.and_then(|row| row.name.as_ref()));
+        self.name(
+            &mut columns,
+            it.at,
+            it.name.as_ref(),
+            row.and_then(|row| row.name.as_ref()),
+        );
         let moved = columns.set(
             "board_id",
             || Cell::Id(row.and_then(|row| row.board_id)),
@@ -556,13 +483,15 @@ impl Differ<'_> {
         columns.default("lifecycle_generation", Cell::Int(0));
         columns.default("wake_attempts", Cell::Int(0));
         let own = it.name.as_ref().map(|name| name.value.as_str());
-        let own = own.or_else(|| row.and_then(|row| row.name.as_deref())).unwrap_or_default();
+        let own = own
+            .or_else(|| row.and_then(|row| row.name.as_deref()))
+            .unwrap_or_default();
         let name = format!("{} / {own}", place.name);
-        self.plan.changes.extend(columns.into_change(Table::Agents, found.id(), name));
+        self.plan
+            .changes
+            .extend(columns.into_change(Table::Agents, found.id(), name));
     }
-}
 
-impl Differ<'_> {
     /// The agents of a board that the file does not name follow it to another gateway like those that it does.
     fn followers(&mut self, place: &Place) {
         let (Some(board), Some(from), Some(to)) = (place.board, place.moved_from, place.gateway) else {
@@ -570,136 +499,19 @@ impl Differ<'_> {
         };
         let named: HashSet<Uuid> = self.finds.agents.values().map(|found| found.id()).collect();
         let rows = self.rows.agents.iter();
-        for row in rows.filter(|row| row.board_id == Some(board) && row.gateway_id == from && !named.contains(&row.id)) {
+        for row in rows.filter(|row| row.board_id == Some(board) && row.gateway_id == from && !named.contains(&row.id))
+        {
             let mut columns = Columns {
                 is_new: false,
                 fields: Vec::new(),
             };
             columns.set("gateway_id", || Cell::Id(Some(from)), Some(Cell::Id(Some(to))));
             let name = format!("{} / {}", place.name, row.name.as_deref().unwrap_or("(unnamed)"));
-            self.plan.changes.extend(columns.into_change(Table::Agents, row.id, name));
+            self.plan
+                .changes
+                .extend(columns.into_change(Table::Agents, row.id, name));
         }
     }
-}
-
-/// The columns of a board about which there is nothing to check.
-fn board_columns(columns: &mut Columns, it: &Board, row: Option<&BoardRow>) {
-    let text = |field: &Nullable<String>| field.as_ref().map(|field| Cell::Text(field.value.clone()));
-    let truth = |field: &Nullable<bool>| field.as_ref().map(|field| Cell::Bool(field.value));
-    columns.set(
-        "board_type",
-        || Cell::Text(row.and_then(|row| row.board_type.clone())),
-        text(&it.board_type),
-    );
-    columns.set(
-        "description",
-        || Cell::Text(row.map(|row| row.description.clone())),
-        it.description.as_ref().map(|field| Cell::Text(Some(field.value.clone()))),
-    );
-    columns.set(
-        "objective",
-        || Cell::Text(row.and_then(|row| row.objective.clone())),
-        text(&it.objective),
-    );
-    columns.set(
-        "success_metrics",
-        || row.map_or(Cell::Json(None), |row| json(&row.success_metrics)),
-        given_json(&it.success_metrics),
-    );
-    columns.set(
-        "target_date",
-        || Cell::Time(row.and_then(|row| row.target_date)),
-        it.target_date
-            .as_ref()
-            .map(|field| Cell::Time(field.value.map(|instant| instant.0))),
-    );
-    columns.set(
-        "goal_confirmed",
-        || Cell::Bool(row.and_then(|row| row.goal_confirmed)),
-        truth(&it.goal_confirmed),
-    );
-    columns.set(
-        "require_approval_for_done",
-        || Cell::Bool(row.and_then(|row| row.require_approval_for_done)),
-        truth(&it.require_approval_for_done),
-    );
-    columns.set(
-        "require_review_before_done",
-        || Cell::Bool(row.and_then(|row| row.require_review_before_done)),
-        truth(&it.require_review_before_done),
-    );
-    columns.set(
-        "block_status_changes_with_pending_approval",
-        || Cell::Bool(row.and_then(|row| row.block_status_changes_with_pending_approval)),
-        truth(&it.block_status_changes_with_pending_approval),
-    );
-    columns.set(
-        "only_lead_can_change_status",
-        || Cell::Bool(row.and_then(|row| row.only_lead_can_change_status)),
-        truth(&it.only_lead_can_change_status),
-    );
-    columns.set(
-        "comment_required_for_review",
-        || Cell::Bool(row.and_then(|row| row.comment_required_for_review)),
-        truth(&it.comment_required_for_review),
-    );
-}
-
-/// The columns of an agent about which there is nothing to check.
-fn agent_columns(columns: &mut Columns, fleet: &Fleet, it: &Agent, row: Option<&AgentRow>) {
-    let text = |field: &Nullable<Text>| {
-        let field = field.as_ref()?;
-        Some(Cell::Text(field.value.as_ref().and_then(|text| match text {
-            Text::Inline(text) => Some(text.clone()),
-            Text::Named(named) => fleet.templates.get(&named.template).cloned(),
-        })))
-    };
-    columns.set(
-        "is_board_lead",
-        || Cell::Bool(row.map(|row| row.is_board_lead)),
-        it.is_board_lead.as_ref().map(|field| Cell::Bool(Some(field.value))),
-    );
-    columns.set(
-        "heartbeat_config",
-        || row.map_or(Cell::Json(None), |row| json(&row.heartbeat_config)),
-        given_json(&it.heartbeat_config),
-    );
-    columns.set(
-        "identity_profile",
-        || row.map_or(Cell::Json(None), |row| json(&row.identity_profile)),
-        given_json(&it.identity_profile),
-    );
-    columns.set(
-        "identity_template",
-        || Cell::Text(row.and_then(|row| row.identity_template.clone())),
-        text(&it.identity_template),
-    );
-    columns.set(
-        "soul_template",
-        || Cell::Text(row.and_then(|row| row.soul_template.clone())),
-        text(&it.soul_template),
-    );
-    // What is in the file is to be there: a removal that somebody has asked for is taken back.
-    if row.is_some_and(|row| row.delete_requested_at.is_some()) {
-        columns.set(
-            "delete_requested_at",
-            || Cell::Time(row.and_then(|row| row.delete_requested_at)),
-            Some(Cell::Time(None)),
-        );
-    }
-}
-
-/// A column that holds JSON.
-fn json(column: &JsonColumn) -> Cell {
-    match column {
-        None => Cell::Json(None),
-        Some(Ok(value)) => Cell::Json(Some(value.clone())),
-        Some(Err(_)) => Cell::Unreadable,
-    }
-}
-
-fn given_json(field: &Nullable<Value>) -> Option<Cell> {
-    field.as_ref().map(|field| Cell::Json(field.value.clone()))
 }
 
 /// The names of an object and of what it belongs to.

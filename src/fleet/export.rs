@@ -69,11 +69,18 @@ impl<'a> Exporter<'a> {
         let wanted = |id: Uuid| only.is_none_or(|only| only.contains(&id));
         let homeless = |id: Option<Uuid>| !rows.organizations.iter().any(|row| Some(row.id) == id);
         for (kind, count) in [
-            ("gateway", rows.gateways.iter().filter(|row| homeless(row.organization_id)).count()),
-            ("board", rows.boards.iter().filter(|row| homeless(row.organization_id)).count()),
+            (
+                "gateway",
+                rows.gateways.iter().filter(|row| homeless(row.organization_id)).count(),
+            ),
+            (
+                "board",
+                rows.boards.iter().filter(|row| homeless(row.organization_id)).count(),
+            ),
         ] {
             if count > 0 && only.is_none() {
-                self.notes.push(format!("{count} {kind}(s) that belong to no organization are left out"));
+                self.notes
+                    .push(format!("{count} {kind}(s) that belong to no organization are left out"));
             }
         }
         let mut by_board: HashMap<Uuid, Vec<&AgentRow>> = HashMap::new();
@@ -86,8 +93,16 @@ impl<'a> Exporter<'a> {
         }
         let in_order = || {
             rows.organizations.iter().filter(|row| wanted(row.id)).map(|row| {
-                let gateways: Vec<_> = rows.gateways.iter().filter(|it| it.organization_id == Some(row.id)).collect();
-                let boards: Vec<_> = rows.boards.iter().filter(|it| it.organization_id == Some(row.id)).collect();
+                let gateways: Vec<_> = rows
+                    .gateways
+                    .iter()
+                    .filter(|it| it.organization_id == Some(row.id))
+                    .collect();
+                let boards: Vec<_> = rows
+                    .boards
+                    .iter()
+                    .filter(|it| it.organization_id == Some(row.id))
+                    .collect();
                 (row, gateways, boards)
             })
         };
@@ -153,7 +168,11 @@ impl<'a> Exporter<'a> {
     }
 
     fn gateway(&mut self, row: &GatewayRow, agents: &[&AgentRow]) -> Gateway {
-        let token = row.token.as_ref().map(ExposeSecret::expose_secret).filter(|token| !token.is_empty());
+        let token = row
+            .token
+            .as_ref()
+            .map(ExposeSecret::expose_secret)
+            .filter(|token| !token.is_empty());
         let url = check::without_secrets(&row.url);
         if url.is_some() {
             self.notes.push(format!(
@@ -166,7 +185,11 @@ impl<'a> Exporter<'a> {
             name: row.name.clone().and_then(field),
             url: field(url.unwrap_or_else(|| row.url.clone())),
             token: token.and_then(|token| {
-                let shown = if TokenSetting::of(token).is_plausible() { token } else { STORED_TOKEN };
+                let shown = if TokenSetting::of(token).is_plausible() {
+                    token
+                } else {
+                    STORED_TOKEN
+                };
                 field(Some(shown.to_owned()))
             }),
             workspace_root: field(row.workspace_root.clone()),
@@ -182,19 +205,21 @@ impl<'a> Exporter<'a> {
         Board {
             id: field(row.id),
             name: row.name.clone().and_then(field),
-            slug: nullable(row.slug.clone()),
-            gateway: row.gateway_id.and_then(|id| field(Some(self.home(id, row.organization_id)))),
-            board_type: nullable(row.board_type.clone()),
+            slug: field(row.slug.clone()),
+            gateway: row
+                .gateway_id
+                .and_then(|id| field(Some(self.home(id, row.organization_id)))),
+            board_type: field(row.board_type.clone()),
             description: field(row.description.clone()),
             objective: nullable(row.objective.clone()),
             success_metrics: self.json(&row.success_metrics, || about("success_metrics")),
             target_date: nullable(row.target_date.map(Instant)),
-            goal_confirmed: nullable(row.goal_confirmed),
-            require_approval_for_done: nullable(row.require_approval_for_done),
-            require_review_before_done: nullable(row.require_review_before_done),
-            block_status_changes_with_pending_approval: nullable(row.block_status_changes_with_pending_approval),
-            only_lead_can_change_status: nullable(row.only_lead_can_change_status),
-            comment_required_for_review: nullable(row.comment_required_for_review),
+            goal_confirmed: field(row.goal_confirmed),
+            require_approval_for_done: field(row.require_approval_for_done),
+            require_review_before_done: field(row.require_review_before_done),
+            block_status_changes_with_pending_approval: field(row.block_status_changes_with_pending_approval),
+            only_lead_can_change_status: field(row.only_lead_can_change_status),
+            comment_required_for_review: field(row.comment_required_for_review),
             max_agents: field(row.max_agents),
             lead_name: nullable(row.lead_name.clone()),
             lead_identity: self.object(&row.lead_identity, || about("lead_identity")),
@@ -210,7 +235,9 @@ impl<'a> Exporter<'a> {
         };
         let here = |other: &&GatewayRow| other.organization_id == organization && other.name == row.name;
         match &row.name {
-            Some(name) if row.organization_id == organization && self.rows.gateways.iter().filter(here).count() == 1 => {
+            Some(name)
+                if row.organization_id == organization && self.rows.gateways.iter().filter(here).count() == 1 =>
+            {
                 name.clone()
             }
             _ => gateway.to_string(),
@@ -245,7 +272,8 @@ impl<'a> Exporter<'a> {
             None => None,
             Some(Ok(value)) => field(Some(value.clone())),
             Some(Err(problem)) => {
-                self.notes.push(format!("{} is left out, since it cannot be read: {problem}", about()));
+                self.notes
+                    .push(format!("{} is left out, since it cannot be read: {problem}", about()));
                 None
             }
         }
@@ -256,7 +284,8 @@ impl<'a> Exporter<'a> {
         if let Some(Ok(value)) = column
             && !value.is_object()
         {
-            self.notes.push(format!("{} is left out, since it is no JSON object", about()));
+            self.notes
+                .push(format!("{} is left out, since it is no JSON object", about()));
             return None;
         }
         self.json(column, about)
@@ -268,7 +297,7 @@ fn field<T>(value: T) -> Field<T> {
     Some(Marked::new(value))
 }
 
-/// A value, unless it is null: new rows have null there anyway, and rows that are there are left alone.
+/// A value, unless it is null in a column where new rows have null anyway.
 fn nullable<T>(value: Option<T>) -> Nullable<T> {
     value.map(|value| Marked::new(Some(value)))
 }

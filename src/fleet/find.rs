@@ -88,7 +88,11 @@ impl<'a> Finder<'a> {
         problems: &mut Vec<Problem>,
     ) -> Option<Found> {
         if let Some(id) = id {
-            return Some(self.by_id.get(&id).map_or(Found::New(id), |index| Found::Row(*index, id)));
+            return Some(
+                self.by_id
+                    .get(&id)
+                    .map_or(Found::New(id), |index| Found::Row(*index, id)),
+            );
         }
         let name = name.as_ref()?;
         let free: Vec<usize> = self
@@ -100,10 +104,17 @@ impl<'a> Finder<'a> {
             .filter(|index| !self.taken.contains(&self.candidates[*index].id))
             .collect();
         // One that stays goes before those that go.
-        let staying: Vec<usize> = free.iter().copied().filter(|index| !self.candidates[*index].is_going).collect();
+        let staying: Vec<usize> = free
+            .iter()
+            .copied()
+            .filter(|index| !self.candidates[*index].is_going)
+            .collect();
         let these = if staying.is_empty() { free } else { staying };
         if these.len() > 1 {
-            let ids: Vec<_> = these.iter().map(|index| self.candidates[*index].id.to_string()).collect();
+            let ids: Vec<_> = these
+                .iter()
+                .map(|index| self.candidates[*index].id.to_string())
+                .collect();
             problems.push(Problem::new(
                 name.at,
                 format!(
@@ -156,7 +167,11 @@ pub(super) fn find(
         is_going: false,
     });
     let gateways = || fleet.organizations.iter().flat_map(|it| &it.gateways);
-    let mut finder = Finder::new("gateway", candidates.collect(), gateways().filter_map(|it| id_of(&it.id)));
+    let mut finder = Finder::new(
+        "gateway",
+        candidates.collect(),
+        gateways().filter_map(|it| id_of(&it.id)),
+    );
     for organization in &fleet.organizations {
         let parent = finds.organizations.get(&organization.key).map(|found| found.id());
         for it in &organization.gateways {
@@ -188,7 +203,9 @@ pub(super) fn find(
         name: row.name.as_deref(),
         is_going: row.delete_requested_at.is_some(),
     });
-    let agents = gateways().flat_map(|it| &it.agents).chain(boards().flat_map(|it| &it.agents));
+    let agents = gateways()
+        .flat_map(|it| &it.agents)
+        .chain(boards().flat_map(|it| &it.agents));
     let mut finder = Finder::new("agent", candidates.collect(), agents.filter_map(|it| id_of(&it.id)));
     let leads: HashMap<Uuid, Vec<usize>> = by_place(rows, |row| row.board_id.filter(|_| row.is_board_lead));
     let mains: HashMap<Uuid, Vec<usize>> = by_place(rows, |row| row.board_id.is_none().then_some(row.gateway_id));

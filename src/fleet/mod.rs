@@ -8,18 +8,19 @@
 
 mod change;
 mod check;
+mod columns;
 mod describe;
 mod diff;
 mod export;
 mod find;
 mod model;
+mod owners;
 mod problem;
 mod prune;
 mod read;
 mod rows;
 mod schema;
 mod tree;
-
 
 pub use change::{Action, Cell, Change, FieldChange, Plan, Table};
 pub use describe::{describe, summary};

@@ -13,7 +13,8 @@ use uuid::Uuid;
 use super::problem::Mark;
 
 /// What an exported file says in the place of a token that the database holds. It is taken for "as it is".
-pub const STORED_TOKEN: &str = "in the database; to keep it elsewhere write env:OPENCLAW_GATEWAY_TOKEN_<NAME> or file:<path>";
+pub const STORED_TOKEN: &str =
+    "in the database; to keep it elsewhere write env:OPENCLAW_GATEWAY_TOKEN_<NAME> or file:<path>";
 
 /// A value that knows where it stands.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -13,14 +13,9 @@ use super::rows::{AgentRow, Rows};
 ///
 /// Agents are not deleted but asked to go, since only the controller can take them from their gateways; their rows, and
 /// whatever these refer to, can go once that is done.
-pub(super) fn prune(
-    fleet: &Fleet,
-    rows: &Rows,
-    finds: &Finds,
-    homes: &HashMap<Uuid, Option<Uuid>>,
-    plan: &mut Plan,
-) {
-    let ids = |finds: &HashMap<usize, super::find::Found>| finds.values().map(|found| found.id()).collect::<HashSet<_>>();
+pub(super) fn prune(fleet: &Fleet, rows: &Rows, finds: &Finds, homes: &HashMap<Uuid, Option<Uuid>>, plan: &mut Plan) {
+    let ids =
+        |finds: &HashMap<usize, super::find::Found>| finds.values().map(|found| found.id()).collect::<HashSet<_>>();
     let mut pruner = Pruner {
         rows,
         organizations: ids(&finds.organizations),
@@ -33,7 +28,9 @@ pub(super) fn prune(
             .flat_map(|it| &it.boards)
             .filter(|it| {
                 let leads = |lead: &super::model::Marked<bool>| lead.value;
-                it.agents.iter().any(|agent| agent.is_board_lead.as_ref().is_some_and(leads))
+                it.agents
+                    .iter()
+                    .any(|agent| agent.is_board_lead.as_ref().is_some_and(leads))
             })
             .filter_map(|it| finds.boards.get(&it.key).map(|found| found.id()))
             .collect(),
@@ -65,7 +62,10 @@ struct Pruner<'a> {
 
 impl Pruner<'_> {
     fn name(&self, organization: Option<Uuid>, name: Option<&str>) -> String {
-        let owner = organization.and_then(|id| self.names.get(&id)).copied().unwrap_or("(unnamed)");
+        let owner = organization
+            .and_then(|id| self.names.get(&id))
+            .copied()
+            .unwrap_or("(unnamed)");
         format!("{owner} / {}", name.unwrap_or("(unnamed)"))
     }
 
@@ -79,7 +79,9 @@ impl Pruner<'_> {
         let gateways: HashMap<Uuid, _> = self.rows.gateways.iter().map(|row| (row.id, row)).collect();
         for row in &self.rows.agents {
             let place = match row.board_id {
-                Some(board) => boards.get(&board).map(|board| (board.organization_id, board.name.as_deref())),
+                Some(board) => boards
+                    .get(&board)
+                    .map(|board| (board.organization_id, board.name.as_deref())),
                 None => gateways
                     .get(&row.gateway_id)
                     .map(|gateway| (gateway.organization_id, gateway.name.as_deref())),
@@ -114,7 +116,9 @@ impl Pruner<'_> {
                 Some(_) => match self.references(Table::Agents, row.id) {
                     None => Action::Delete,
                     Some(why) => {
-                        plan.notes.push(format!("agent {name}: it is gone from its gateway, and its row stays: {why}"));
+                        plan.notes.push(format!(
+                            "agent {name}: it is gone from its gateway, and its row stays: {why}"
+                        ));
                         self.staying.push(row);
                         continue;
                     }
@@ -133,7 +137,11 @@ impl Pruner<'_> {
                 continue;
             }
             let name = self.name(row.organization_id, row.name.as_deref());
-            let agents = self.staying.iter().filter(|agent| agent.board_id == Some(row.id)).count();
+            let agents = self
+                .staying
+                .iter()
+                .filter(|agent| agent.board_id == Some(row.id))
+                .count();
             let why = agents_in_the_way(agents).or_else(|| self.references(Table::Boards, row.id));
             match why {
                 Some(why) => plan.notes.push(format!("board {name}: stays for now: {why}")),
@@ -150,7 +158,8 @@ impl Pruner<'_> {
             }
             let name = self.name(row.organization_id, row.name.as_deref());
             let lives_here = |board: &super::rows::BoardRow| {
-                homes.get(&board.id).copied().unwrap_or(board.gateway_id) == Some(row.id) && !deleted.contains(&board.id)
+                homes.get(&board.id).copied().unwrap_or(board.gateway_id) == Some(row.id)
+                    && !deleted.contains(&board.id)
             };
             let board = self.rows.boards.iter().find(|board| lives_here(board));
             let agents = self.staying.iter().filter(|agent| agent.gateway_id == row.id).count();
@@ -178,7 +187,12 @@ impl Pruner<'_> {
             .filter(|(_, count)| **count > 0)
             .map(|(table, count)| format!("{table} ({count})"))
             .collect();
-        (!all.is_empty()).then(|| format!("rows of other tables refer to it, which are not this command's to delete: {}", all.join(", ")))
+        (!all.is_empty()).then(|| {
+            format!(
+                "rows of other tables refer to it, which are not this command's to delete: {}",
+                all.join(", ")
+            )
+        })
     }
 }
 

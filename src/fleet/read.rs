@@ -125,7 +125,9 @@ impl Reader {
         self.templates = self.texts_by_name(&mut fields, "templates");
         let organizations = self.list(&mut fields, "organizations", Self::organization);
         self.end(fields);
-        let siblings = organizations.iter().map(|it| sibling(it.at, it.id.as_ref(), it.name.as_ref()));
+        let siblings = organizations
+            .iter()
+            .map(|it| sibling(it.at, it.id.as_ref(), it.name.as_ref()));
         self.apart("organization", siblings.collect());
         Fleet {
             version: version.and_then(|version| {
@@ -148,7 +150,9 @@ impl Reader {
         let boards = self.list(&mut fields, "boards", Self::board);
         let at = fields.at;
         self.end(fields);
-        let siblings = gateways.iter().map(|it| sibling(it.at, it.id.as_ref(), it.name.as_ref()));
+        let siblings = gateways
+            .iter()
+            .map(|it| sibling(it.at, it.id.as_ref(), it.name.as_ref()));
         self.apart("gateway", siblings.collect());
         let siblings = boards.iter().map(|it| sibling(it.at, it.id.as_ref(), it.name.as_ref()));
         self.apart("board", siblings.collect());
@@ -169,7 +173,10 @@ impl Reader {
         let before = self.problems.len();
         let user = self.text(&mut fields, "user");
         if user.is_none() && self.problems.len() == before {
-            self.tell(at, "an owner needs a `user`: a unique name, as whoever signs people in calls them");
+            self.tell(
+                at,
+                "an owner needs a `user`: a unique name, as whoever signs people in calls them",
+            );
         }
         let owner = Owner {
             at,
@@ -204,7 +211,10 @@ impl Reader {
         };
         for agent in &gateway.agents {
             if let Some(lead) = agent.is_board_lead.as_ref().filter(|lead| lead.value) {
-                self.tell(lead.at, "an agent of a gateway leads no board: list it among a board's agents");
+                self.tell(
+                    lead.at,
+                    "an agent of a gateway leads no board: list it among a board's agents",
+                );
             }
         }
         self.end(fields);
@@ -356,7 +366,10 @@ impl Reader {
     fn as_text(&mut self, node: Node, what: &str) -> Option<Marked<String>> {
         match node.kind {
             Kind::Text(text) if text.contains('\0') => {
-                self.tell(node.at, format!("{what} holds a NUL character, which the database cannot store"));
+                self.tell(
+                    node.at,
+                    format!("{what} holds a NUL character, which the database cannot store"),
+                );
                 None
             }
             Kind::Text(value) => Some(Marked { at: node.at, value }),

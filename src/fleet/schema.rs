@@ -10,7 +10,9 @@ pub const SCHEMA_FILE: &str = "docs/fleet.schema.json";
 
 /// The schema, as the text of its file.
 pub fn schema() -> String {
-    let schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Fleet>();
+    let schema = SchemaSettings::draft2020_12()
+        .into_generator()
+        .into_root_schema_for::<Fleet>();
     let mut schema = Value::from(schema);
     schema["title"] = "A fleet of openclaw-controller".into();
     format!("{schema:#}\n")

@@ -170,8 +170,17 @@ impl Builder {
             )),
             Event::Scalar(text, style, anchor, tag) => {
                 refuse_tag(at, tag.is_some())?;
-                self.spend(at, Cost { nodes: 1, text: text.len() })?;
-                if let Some(Open { content: Content::Map { key, names, .. }, .. }) = self.open.last_mut()
+                self.spend(
+                    at,
+                    Cost {
+                        nodes: 1,
+                        text: text.len(),
+                    },
+                )?;
+                if let Some(Open {
+                    content: Content::Map { key, names, .. },
+                    ..
+                }) = self.open.last_mut()
                     && key.is_none()
                 {
                     let name = text.into_owned();
@@ -182,13 +191,19 @@ impl Builder {
                     *key = Some(Key { at, name });
                     return Ok(());
                 }
-                let cost = Cost { nodes: 1, text: text.len() };
+                let cost = Cost {
+                    nodes: 1,
+                    text: text.len(),
+                };
                 let kind = scalar(&text, style).map_err(|message| Problem::new(at, message))?;
                 self.add(Node { at, kind }, anchor, cost)
             }
             Event::Alias(anchor) => {
                 let Some((node, cost)) = self.anchors.get(&anchor) else {
-                    return Err(Problem::new(at, "this alias stands for a key, or for something that it is part of"));
+                    return Err(Problem::new(
+                        at,
+                        "this alias stands for a key, or for something that it is part of",
+                    ));
                 };
                 // Before it is copied.
                 let cost = *cost;
@@ -310,7 +325,11 @@ fn scalar(text: &str, style: ScalarStyle) -> Result<Kind, String> {
         "false" | "False" | "FALSE" => Kind::Bool(false),
         _ => match number(text) {
             Some(Some(number)) => Kind::Number(number),
-            Some(None) => return Err(format!("{text} is a number that cannot be stored; quote it if it is text")),
+            Some(None) => {
+                return Err(format!(
+                    "{text} is a number that cannot be stored; quote it if it is text"
+                ));
+            }
             None => Kind::Text(text.to_owned()),
         },
     })

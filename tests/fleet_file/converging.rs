@@ -25,14 +25,24 @@ async fn a_file_on_an_empty_database_makes_a_gateway_converge_and_follow_its_edi
     process.is_leader(true, PATIENCE).await;
     // While the controller runs.
     desk.applied(&yaml, &[]).await;
-    let agents = desk.one("SELECT string_agg(id::text, ' ' ORDER BY name) FROM agents").await;
+    let agents = desk
+        .one("SELECT string_agg(id::text, ' ' ORDER BY name) FROM agents")
+        .await;
     for agent in agents.split(' ') {
         desk.database.agent_ready(AgentId(agent.parse().unwrap())).await;
     }
     let wren = desk.one("SELECT id::text FROM agents WHERE name = 'Wren'").await;
     let soul = || sim.file(&format!("mc-{wren}"), "SOUL.md").unwrap();
-    assert!(soul().contains("You are Wren: Writer. You take your time."), "{}", soul());
-    assert!(sim.file(&format!("mc-{wren}"), "USER.md").unwrap().contains("Robin Keeper"));
+    assert!(
+        soul().contains("You are Wren: Writer. You take your time."),
+        "{}",
+        soul()
+    );
+    assert!(
+        sim.file(&format!("mc-{wren}"), "USER.md")
+            .unwrap()
+            .contains("Robin Keeper")
+    );
     let board = desk.one("SELECT id::text FROM boards WHERE name = 'Website'").await;
     assert!(sim.file(&format!("lead-{board}"), "SOUL.md").is_some());
 
@@ -43,7 +53,7 @@ async fn a_file_on_an_empty_database_makes_a_gateway_converge_and_follow_its_edi
         soul().contains("You are quick.").then_some(())
     })
     .await;
-    desk.is_a_fixed_point().await;
+    desk.agrees().await;
     assert!(!process.log().contains("the-token-of-the-quay"));
     process.signal(rustix::process::Signal::TERM);
     process.ended(Duration::from_mins(1)).await;

@@ -12,7 +12,10 @@ async fn a_database_that_is_not_migrated_or_newer_is_told() {
     for arguments in [&[] as &[_], &["--dry-run"]] {
         let finished = desk.apply(EXAMPLE, arguments).await;
         assert_eq!(finished.code, Some(2));
-        assert!(finished.stderr.contains("run `openclaw-controller migrate`"), "{finished:?}");
+        assert!(
+            finished.stderr.contains("run `openclaw-controller migrate`"),
+            "{finished:?}"
+        );
     }
     let exported = command(&["export"], &[("DATABASE_URL", &desk.database.url)]).await;
     assert!(exported.code == Some(2) && exported.stdout.is_empty(), "{exported:?}");
@@ -24,7 +27,10 @@ async fn a_database_that_is_not_migrated_or_newer_is_told() {
         )
         .await;
     let said = desk.refused(EXAMPLE).await;
-    assert!(said.contains("migrated to version 999") && said.contains("run a newer openclaw-controller"), "{said}");
+    assert!(
+        said.contains("migrated to version 999") && said.contains("run a newer openclaw-controller"),
+        "{said}"
+    );
 }
 
 /// The database's URL for a new role with these rights.
@@ -52,10 +58,13 @@ async fn who_may_only_read_can_look_and_is_told_what_is_missing_to_write() {
     let reader = role(&desk, "").await;
     let before = desk.rows().await;
     let dry = command(&["apply", "-f", &path, "--dry-run"], &[("DATABASE_URL", &reader)]).await;
-    assert!(dry.code == Some(0) && dry.stdout.contains("10 to add"), "{dry:?}");
+    assert!(dry.code == Some(0) && dry.stdout.contains("11 to add"), "{dry:?}");
     let refused = command(&["apply", "-f", &path], &[("DATABASE_URL", &reader)]).await;
     assert_eq!(refused.code, Some(2), "{refused:?}");
-    assert!(refused.stderr.contains("nothing was applied") && refused.stderr.contains("permission denied"), "{refused:?}");
+    assert!(
+        refused.stderr.contains("nothing was applied") && refused.stderr.contains("permission denied"),
+        "{refused:?}"
+    );
     // Half of the rights: the first half is not applied either.
     let half = role(
         &desk,
@@ -64,16 +73,29 @@ async fn who_may_only_read_can_look_and_is_told_what_is_missing_to_write() {
     .await;
     let refused = command(&["apply", "-f", &path], &[("DATABASE_URL", &half)]).await;
     assert_eq!(refused.code, Some(2), "{refused:?}");
-    assert!(refused.stderr.contains("permission denied for table gateways, for gateway Harbour museum / Quay"), "{refused:?}");
+    assert!(
+        refused
+            .stderr
+            .contains("permission denied for table gateways, for gateway Harbour museum / Quay"),
+        "{refused:?}"
+    );
     assert!(refused.stderr.contains("grant this role INSERT, UPDATE"), "{refused:?}");
     assert_eq!(desk.rows().await, before);
 
     let name = desk.one("SELECT current_database()::text").await;
-    desk.database.execute(&format!("ALTER DATABASE \"{name}\" SET default_transaction_read_only = on")).await;
+    desk.database
+        .execute(&format!(
+            "ALTER DATABASE \"{name}\" SET default_transaction_read_only = on"
+        ))
+        .await;
     let refused = command(&["apply", "-f", &path], &[("DATABASE_URL", &desk.database.url)]).await;
     assert_eq!(refused.code, Some(2), "{refused:?}");
     assert!(refused.stderr.contains("the database is read-only"), "{refused:?}");
-    let dry = command(&["apply", "-f", &path, "--dry-run"], &[("DATABASE_URL", &desk.database.url)]).await;
+    let dry = command(
+        &["apply", "-f", &path, "--dry-run"],
+        &[("DATABASE_URL", &desk.database.url)],
+    )
+    .await;
     assert_eq!(dry.code, Some(0), "{dry:?}");
 }
 
@@ -81,7 +103,9 @@ async fn who_may_only_read_can_look_and_is_told_what_is_missing_to_write() {
 async fn a_row_that_somebody_holds_is_waited_for_a_while_and_nothing_is_half_applied() {
     let desk = Desk::new().await;
     desk.applied(EXAMPLE, &[]).await;
-    let edited = EXAMPLE.replace("role: Writer", "role: Poet").replace("max_agents: 4", "max_agents: 6");
+    let edited = EXAMPLE
+        .replace("role: Writer", "role: Poet")
+        .replace("max_agents: 4", "max_agents: 6");
     let mut held = desk.database.pool.begin().await.unwrap();
     sqlx::query("SELECT id FROM agents WHERE name = 'Wren' FOR UPDATE")
         .execute(&mut *held)
@@ -91,11 +115,17 @@ async fn a_row_that_somebody_holds_is_waited_for_a_while_and_nothing_is_half_app
     assert!(said.contains("is locked by another program; apply again"), "{said}");
     assert!(said.contains("agent "), "{said}");
     // Nobody waits for a row that does not change.
-    let printed = desk.applied(&EXAMPLE.replace("max_agents: 4", "max_agents: 5"), &[]).await;
+    let printed = desk
+        .applied(&EXAMPLE.replace("max_agents: 4", "max_agents: 5"), &[])
+        .await;
     assert!(printed.ends_with("applied\n"), "{printed}");
     held.rollback().await.unwrap();
     desk.applied(&edited, &[]).await;
-    assert_eq!(desk.one("SELECT max_agents::text FROM boards WHERE name = 'Website'").await, "6");
+    assert_eq!(
+        desk.one("SELECT max_agents::text FROM boards WHERE name = 'Website'")
+            .await,
+        "6"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

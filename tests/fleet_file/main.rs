@@ -89,7 +89,9 @@ impl Desk {
             "agents",
             "openclaw_controller.board_settings",
         ];
-        let selects = tables.map(|table| format!("SELECT '{table} ' || t.xmin || ' ' || row_to_json(t) AS line FROM {table} t"));
+        let selects = tables.map(|table| {
+            format!("SELECT '{table} ' || t.xmin::text || ' ' || row_to_json(t)::text AS line FROM {table} t")
+        });
         let sql = format!(
             "SELECT coalesce(string_agg(line, E'\\n' ORDER BY line), '') FROM ({}) all_rows",
             selects.join(" UNION ALL ")
@@ -107,6 +109,13 @@ impl Desk {
         }
         assert_eq!(self.rows().await, before);
         yaml
+    }
+
+    /// Applies what was exported while others write: nothing differs.
+    async fn agrees(&self) {
+        let yaml = self.exported().await;
+        let printed = self.applied(&yaml, &["--prune"]).await;
+        assert!(printed.ends_with("nothing to do\n"), "{printed}\n{yaml}");
     }
 
     async fn one(&self, sql: &str) -> String {

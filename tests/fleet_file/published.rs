@@ -36,7 +36,10 @@ async fn files_that_are_taken_keep_to_the_schema() {
         ("/organizations/0/id", Value::from(7)),
         ("/organizations/0/gateways/0/token", Value::from("hunter2")),
         ("/organizations/0/boards/0/max_agents", Value::from("many")),
-        ("/organizations/0/boards/0/agents/0/heartbeat_config", Value::from("10m")),
+        (
+            "/organizations/0/boards/0/agents/0/heartbeat_config",
+            Value::from("10m"),
+        ),
         ("/version", Value::from(2)),
     ] {
         let mut json = as_json(EXAMPLE);
@@ -55,18 +58,33 @@ fn the_schema_and_the_reader_know_the_same_fields() {
         (Some("Owner"), "organizations: [{name: a, owner: {user: b, "),
         (Some("Gateway"), "organizations: [{name: a, gateways: [{name: b, "),
         (Some("Board"), "organizations: [{name: a, boards: [{name: b, "),
-        (Some("Agent"), "organizations: [{name: a, boards: [{name: b, agents: [{name: c, "),
+        (
+            Some("Agent"),
+            "organizations: [{name: a, boards: [{name: b, agents: [{name: c, ",
+        ),
     ] {
         let definition = object.map_or(&schema, |name| &schema["$defs"][name]);
-        let mut published: Vec<&str> = definition["properties"].as_object().unwrap().keys().map(String::as_str).collect();
-        let closing: String = before.chars().rev().filter_map(|char| match char {
-            '{' => Some('}'),
-            '[' => Some(']'),
-            _ => None,
-        }).collect();
+        let mut published: Vec<&str> = definition["properties"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
+        let closing: String = before
+            .chars()
+            .rev()
+            .filter_map(|char| match char {
+                '{' => Some('}'),
+                '[' => Some(']'),
+                _ => None,
+            })
+            .collect();
         let yaml = format!("{before}unheard_of: 1{closing}");
         let told = fleet::read(yaml.as_bytes()).unwrap_err();
-        let told = told.iter().find(|problem| problem.message.contains("`unheard_of`")).unwrap();
+        let told = told
+            .iter()
+            .find(|problem| problem.message.contains("`unheard_of`"))
+            .unwrap();
         let (_, known) = told.message.split_once("there are: ").unwrap();
         let mut known: Vec<&str> = known.split(", ").collect();
         published.sort_unstable();

@@ -6,6 +6,7 @@ mod errors;
 mod events;
 mod fenced;
 mod fleet;
+mod fleet_writes;
 mod hints;
 mod history;
 mod leads;
