@@ -1,6 +1,6 @@
 //! `openclaw-controller export`: the rows as a file that `apply` takes.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use anyhow::{anyhow, bail};
@@ -23,7 +23,7 @@ pub(super) async fn command(args: ExportArgs) -> anyhow::Result<ExitCode> {
     let only = if args.organization.is_empty() {
         None
     } else {
-        let ids: Result<HashSet<Uuid>, _> = args.organization.iter().map(|name| organization(&rows, name)).collect();
+        let ids: Result<BTreeSet<Uuid>, _> = args.organization.iter().map(|name| organization(&rows, name)).collect();
         Some(ids?)
     };
     let exported = fleet::export(&rows, only.as_ref())

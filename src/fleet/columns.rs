@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::change::{Action, Cell, Change, FieldChange, Table};
 use super::find::Found;
-use super::model::{Agent, Board, Fleet, Nullable, Text};
+use super::model::{Agent, Board, Fleet, Marked, Nullable, Text};
 use super::rows::{AgentRow, BoardRow};
 use crate::model::JsonColumn;
 
@@ -89,7 +89,7 @@ pub(super) fn board_columns(columns: &mut Columns, it: &Board, row: Option<&Boar
     columns.set(
         "success_metrics",
         || row.map_or(Cell::Json(None), |row| json(&row.success_metrics)),
-        given_json(&it.success_metrics),
+        given_json(it.success_metrics.as_ref()),
     );
     columns.set(
         "target_date",
@@ -147,12 +147,12 @@ pub(super) fn agent_columns(columns: &mut Columns, fleet: &Fleet, it: &Agent, ro
     columns.set(
         "heartbeat_config",
         || row.map_or(Cell::Json(None), |row| json(&row.heartbeat_config)),
-        given_json(&it.heartbeat_config),
+        given_json(it.heartbeat_config.as_ref()),
     );
     columns.set(
         "identity_profile",
         || row.map_or(Cell::Json(None), |row| json(&row.identity_profile)),
-        given_json(&it.identity_profile),
+        given_json(it.identity_profile.as_ref()),
     );
     columns.set(
         "identity_template",
@@ -183,6 +183,6 @@ pub(super) fn json(column: &JsonColumn) -> Cell {
     }
 }
 
-pub(super) fn given_json(field: &Nullable<Value>) -> Option<Cell> {
-    field.as_ref().map(|field| Cell::Json(field.value.clone()))
+pub(super) fn given_json(field: Option<&Marked<Option<Value>>>) -> Option<Cell> {
+    field.map(|field| Cell::Json(field.value.clone()))
 }

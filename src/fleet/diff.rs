@@ -367,7 +367,7 @@ impl Differ<'_> {
         settings.set(
             "lead_identity",
             || row.map_or(Cell::Json(None), |row| json(&row.lead_identity)),
-            given_json(&it.lead_identity),
+            given_json(it.lead_identity.as_ref()),
         );
         self.plan.changes.extend(
             settings

@@ -1,6 +1,6 @@
 //! From rows to a file that changes nothing when it is applied.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use secrecy::ExposeSecret;
 use serde_json::Value;
@@ -35,7 +35,7 @@ pub struct Exported {
 ///
 /// # Errors
 /// When the text cannot be made; says why.
-pub fn export(rows: &Rows, only: Option<&HashSet<Uuid>>) -> Result<Exported, String> {
+pub fn export(rows: &Rows, only: Option<&BTreeSet<Uuid>>) -> Result<Exported, String> {
     let mut exporter = Exporter::new(rows);
     let fleet = exporter.fleet(only);
     let options = serde_saphyr::ser_options! { folded_wrap_chars: NEVER_FOLDED };
@@ -64,7 +64,7 @@ impl<'a> Exporter<'a> {
         }
     }
 
-    fn fleet(&mut self, only: Option<&HashSet<Uuid>>) -> Fleet {
+    fn fleet(&mut self, only: Option<&BTreeSet<Uuid>>) -> Fleet {
         let rows = self.rows;
         let wanted = |id: Uuid| only.is_none_or(|only| only.contains(&id));
         let homeless = |id: Option<Uuid>| !rows.organizations.iter().any(|row| Some(row.id) == id);

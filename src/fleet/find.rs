@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
-use super::model::{Agent, Field, Fleet};
+use super::model::{Agent, Field, Fleet, Marked};
 use super::problem::Problem;
 use super::rows::Rows;
 
@@ -83,7 +83,7 @@ impl<'a> Finder<'a> {
     fn find(
         &mut self,
         id: Option<Uuid>,
-        name: &Field<String>,
+        name: Option<&Marked<String>>,
         parent: Option<Uuid>,
         problems: &mut Vec<Problem>,
     ) -> Option<Found> {
@@ -94,7 +94,7 @@ impl<'a> Finder<'a> {
                     .map_or(Found::New(id), |index| Found::Row(*index, id)),
             );
         }
-        let name = name.as_ref()?;
+        let name = name?;
         let free: Vec<usize> = self
             .by_name
             .get(&(parent, name.value.as_str()))
@@ -156,7 +156,7 @@ pub(super) fn find(
     let named = fleet.organizations.iter().filter_map(|it| id_of(&it.id));
     let mut finder = Finder::new("organization", candidates.collect(), named);
     for it in &fleet.organizations {
-        let found = finder.find(id_of(&it.id), &it.name, None, problems);
+        let found = finder.find(id_of(&it.id), it.name.as_ref(), None, problems);
         finds.organizations.insert(it.key, make(found, it.key));
     }
 
@@ -175,7 +175,7 @@ pub(super) fn find(
     for organization in &fleet.organizations {
         let parent = finds.organizations.get(&organization.key).map(|found| found.id());
         for it in &organization.gateways {
-            let found = finder.find(id_of(&it.id), &it.name, parent, problems);
+            let found = finder.find(id_of(&it.id), it.name.as_ref(), parent, problems);
             finds.gateways.insert(it.key, make(found, it.key));
         }
     }
@@ -191,7 +191,7 @@ pub(super) fn find(
     for organization in &fleet.organizations {
         let parent = finds.organizations.get(&organization.key).map(|found| found.id());
         for it in &organization.boards {
-            let found = finder.find(id_of(&it.id), &it.name, parent, problems);
+            let found = finder.find(id_of(&it.id), it.name.as_ref(), parent, problems);
             finds.boards.insert(it.key, make(found, it.key));
         }
     }
@@ -219,7 +219,7 @@ pub(super) fn find(
         };
         let mut open: Vec<&Agent> = Vec::new();
         for it in agents {
-            match finder.find(id_of(&it.id), &it.name, Some(parent), problems) {
+            match finder.find(id_of(&it.id), it.name.as_ref(), Some(parent), problems) {
                 Some(found) => {
                     finds.agents.insert(it.key, found);
                 }

@@ -13,22 +13,25 @@ impl Differ<'_> {
         if it.user.value.trim().is_empty() {
             self.tell(it.user.at, "`user` is not blank");
         }
-        let user = match self.rows.users.get(&it.user.value) {
-            Some(id) => *id,
-            None => {
-                let earlier = self.plan.changes.iter().find(|change| {
-                    let is = Cell::Text(Some(it.user.value.clone()));
-                    change.table == Table::Users && change.fields.iter().any(|field| field.to == is)
-                });
-                if let Some(earlier) = earlier {
-                    earlier.id
-                } else {
-                    let id = new_id(it.key);
-                    self.user(it, id);
-                    id
-                }
-            }
-        };
+        let is_user = Cell::Text(Some(it.user.value.clone()));
+        let earlier = self.plan.changes.iter().find(|change| {
+            change.table == Table::Users
+                && change
+                    .fields
+                    .iter()
+                    .any(|field| field.column == "clerk_user_id" && field.to == is_user)
+        });
+        let known = self
+            .rows
+            .users
+            .get(&it.user.value)
+            .copied()
+            .or(earlier.map(|change| change.id));
+        let user = known.unwrap_or_else(|| {
+            let id = new_id(it.key);
+            self.user(it, id);
+            id
+        });
         let mut columns = Columns {
             is_new: true,
             fields: Vec::new(),

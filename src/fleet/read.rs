@@ -20,11 +20,11 @@ pub fn read(bytes: &[u8]) -> Result<Fleet, Vec<Problem>> {
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let before = &bytes[..error.valid_up_to()];
-        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-        let last = before.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+        let lines = before.split(|byte| *byte == b'\n');
+        let (line, last) = lines.enumerate().last().unwrap_or_default();
         let column = String::from_utf8_lossy(last).chars().count() + 1;
         vec![Problem::new(
-            Mark { line, column },
+            Mark { line: line + 1, column },
             "this is no UTF-8: save the file in that encoding",
         )]
     })?;

@@ -324,8 +324,8 @@ fn scalar(text: &str, style: ScalarStyle) -> Result<Kind, String> {
         "true" | "True" | "TRUE" => Kind::Bool(true),
         "false" | "False" | "FALSE" => Kind::Bool(false),
         _ => match number(text) {
-            Some(Some(number)) => Kind::Number(number),
-            Some(None) => {
+            Some(Ok(number)) => Kind::Number(number),
+            Some(Err(TooLarge)) => {
                 return Err(format!(
                     "{text} is a number that cannot be stored; quote it if it is text"
                 ));
@@ -335,19 +335,26 @@ fn scalar(text: &str, style: ScalarStyle) -> Result<Kind, String> {
     })
 }
 
+/// A number that JSON cannot hold.
+struct TooLarge;
+
 /// A number, if it looks like one, as JSON can hold it.
-fn number(text: &str) -> Option<Option<Number>> {
+fn number(text: &str) -> Option<Result<Number, TooLarge>> {
     for (prefix, radix) in [("0x", 16), ("0o", 8)] {
         if let Some(digits) = text.strip_prefix(prefix)
             && !digits.is_empty()
             && digits.chars().all(|digit| digit.is_digit(radix))
         {
-            return Some(u64::from_str_radix(digits, radix).ok().map(Number::from));
+            return Some(
+                u64::from_str_radix(digits, radix)
+                    .map(Number::from)
+                    .map_err(|_| TooLarge),
+            );
         }
     }
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     if matches!(unsigned, ".inf" | ".Inf" | ".INF") || matches!(text, ".nan" | ".NaN" | ".NAN") {
-        return Some(None);
+        return Some(Err(TooLarge));
     }
     let (mantissa, exponent) = unsigned
         .split_once(['e', 'E'])
@@ -366,12 +373,12 @@ fn number(text: &str) -> Option<Option<Number>> {
     }
     if fraction.is_none() && exponent.is_none() {
         if let Ok(number) = text.parse::<i64>() {
-            return Some(Some(number.into()));
+            return Some(Ok(number.into()));
         }
         if let Ok(number) = text.parse::<u64>() {
-            return Some(Some(number.into()));
+            return Some(Ok(number.into()));
         }
     }
     // Exactly what the digits say: what was written from a number is that number again.
-    Some(text.parse::<f64>().ok().and_then(Number::from_f64))
+    Some(text.parse::<f64>().ok().and_then(Number::from_f64).ok_or(TooLarge))
 }
