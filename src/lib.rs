@@ -6,6 +6,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod fleet;
 pub mod gateway;
 pub mod model;
 pub mod plan;

@@ -57,6 +57,23 @@ of --device-identity exists already.
 Exit codes: 0 described, whatever state it is in and even if its gateway could not be asked; 2 the database cannot be used, or there
 is no such object.";
 
+pub(super) const APPLY_HELP: &str = "\
+Examples:
+  openclaw-controller export >fleet.yaml                   begin with what there is
+  openclaw-controller apply -f fleet.yaml --dry-run        what would change
+  openclaw-controller apply -f fleet.yaml --prune          change it, and remove what is not in the file
+  openclaw-controller apply --schema >fleet.schema.json    for editors that complete and check YAML
+
+Exit codes: 0 applied, nothing to do, or a dry run; 2 something is wrong with the file (each problem with its line and
+column) or with the database: nothing was applied.";
+
+pub(super) const EXPORT_HELP: &str = "\
+Examples:
+  openclaw-controller export >fleet.yaml
+  openclaw-controller export --organization 'Harbour museum' | openclaw-controller apply -f - --dry-run
+
+Exit codes: 0 printed; 2 there is no such organization, or the database cannot be used.";
+
 pub(super) const ROTATE_HELP: &str = "\
 Examples:
   openclaw-controller rotate-token --all --wait            every agent, with progress, until all is done

@@ -6,8 +6,10 @@
     reason = "who reads it may have gone: `out` prints without a panic"
 )]
 
+mod apply;
 mod describe;
 mod diff;
+mod export;
 mod get;
 mod help;
 mod migrate;
@@ -113,6 +115,18 @@ enum Command {
     /// desired, its gateway is asked what would change, and nothing is written, there or in the database.
     #[command(after_help = help::DESCRIBE_HELP)]
     Describe(Box<describe::DescribeArgs>),
+    /// Make the database's rows say what a file says: organizations, gateways, boards, agents, templates.
+    ///
+    /// Everything is written in one transaction, or nothing is. Prints what changes. What the file leaves out is left alone;
+    /// --prune removes what belongs to the file's organizations and is not in it, agents by way of their gateways.
+    #[command(after_help = help::APPLY_HELP)]
+    Apply(apply::ApplyArgs),
+    /// Print the database's rows as a file for `apply`.
+    ///
+    /// Applying that file changes nothing. Gateways' tokens are not in it: those that the database holds are named as being
+    /// there, and stay there.
+    #[command(after_help = help::EXPORT_HELP)]
+    Export(export::ExportArgs),
     /// Ask for new tokens for agents.
     ///
     /// Writes the request and returns; the controller that runs on the database, now or later, gives each agent a new token in
@@ -228,6 +242,8 @@ async fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Wake(args) => wake::command(args).await,
         Command::Completions(args) => shell::completions(&args).map(|()| ExitCode::SUCCESS),
         Command::Man(args) => shell::man(&args).map(|()| ExitCode::SUCCESS),
+        Command::Apply(args) => apply::command(args).await,
+        Command::Export(args) => export::command(args).await,
         Command::RotateToken(args) => rotate::command(args).await,
         Command::Sync(args) => Box::pin(sync::command(*args)).await,
         #[cfg(feature = "sim")]

@@ -42,5 +42,5 @@ pub use handshake::{CONNECT_DEADLINE, handshake};
 pub use methods::{AgentsList, ChatReceipt, Removal, SchemaChild, SchemaNode};
 pub use metrics::RpcMetrics;
 pub use probe::probe;
-pub use reference::{TokenDirError, TokenReferences, VARIABLE_PREFIX};
+pub use reference::{TokenDirError, TokenReferences};
 pub use tls::{CaFileError, Trust};

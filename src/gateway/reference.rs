@@ -10,37 +10,10 @@ use std::path::{Component, Path, PathBuf};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::error::{ErrorClass, GatewayError};
-
-/// What the names of environment variables begin with that rows may name.
-pub const VARIABLE_PREFIX: &str = "OPENCLAW_GATEWAY_TOKEN_";
+use crate::model::{TokenSetting, VARIABLE_PREFIX, is_variable};
 
 /// The largest token file that is read, in bytes.
 const MOST: u64 = 16 << 10;
-
-/// What the `token` column says.
-#[derive(Debug, PartialEq, Eq)]
-enum Setting<'a> {
-    /// The token itself.
-    Literal,
-    /// The name of an environment variable.
-    Variable(&'a str),
-    /// The path of a file.
-    File(&'a str),
-}
-
-impl<'a> Setting<'a> {
-    /// Whatever begins with `env:` or `file:` is a reference, so that nobody has to guess which of them are taken literally.
-    fn of(token: &'a str) -> Self {
-        let token = token.trim();
-        if let Some(name) = token.strip_prefix("env:") {
-            Self::Variable(name)
-        } else if let Some(path) = token.strip_prefix("file:") {
-            Self::File(path)
-        } else {
-            Self::Literal
-        }
-    }
-}
 
 /// Looks up the tokens that rows refer to.
 #[derive(Clone, Debug, Default)]
@@ -85,10 +58,10 @@ impl TokenReferences {
         let Some(token) = token.filter(|token| !token.expose_secret().is_empty()) else {
             return Ok(None);
         };
-        match Setting::of(token.expose_secret()) {
-            Setting::Literal => Ok(Some(token.clone())),
-            Setting::Variable(name) => variable(name).map(Some),
-            Setting::File(path) => {
+        match TokenSetting::of(token.expose_secret()) {
+            TokenSetting::Literal => Ok(Some(token.clone())),
+            TokenSetting::Variable(name) => variable(name).map(Some),
+            TokenSetting::File(path) => {
                 let (path, this) = (path.to_owned(), self.clone());
                 let read = tokio::task::spawn_blocking(move || this.read(&path)).await;
                 let read =
@@ -155,8 +128,7 @@ impl TokenReferences {
 }
 
 fn variable(name: &str) -> Result<SecretString, GatewayError> {
-    let plain = |rest: &str| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    if !name.strip_prefix(VARIABLE_PREFIX).is_some_and(plain) {
+    if !is_variable(name) {
         // Not repeated: it may be a token that only looks like a reference.
         let message = format!(
             "the gateway's row refers to an environment variable whose name does not begin with {VARIABLE_PREFIX}"

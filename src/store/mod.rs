@@ -7,7 +7,8 @@
 //! tests under a paused clock. One list of behavioural tests runs over both.
 //!
 //! What is ours lives in the schema `openclaw_controller`. Of the tables that belong to the other program, only projections
-//! of our state onto a few columns of `agents` are ever written, and words that pause boards, where somebody asks for it.
+//! of our state onto a few columns of `agents` are ever written, words that pause boards, where somebody asks for it, and what people say
+//! in a fleet file (`PgStore::apply_fleet`).
 
 mod api;
 mod checkin;
@@ -31,7 +32,7 @@ pub use lease::{Fence, LeaseInfo, LeaseStore};
 pub use lookup::{LookupStore, Named};
 #[cfg(feature = "sim")]
 pub use memory::{MemoryHints, MemoryStore, WakeColumns, WriteFault};
-pub use pg::{ListenerState, Migrated, PgHints, PgOptions, PgStore};
+pub use pg::{ApplyError, ApplyOptions, ListenerState, Migrated, PgHints, PgOptions, PgStore};
 pub use record::{
     AgentStatusWrite, Candidate, GatewayStatusWrite, LeadCreation, OrphanGateway, Placement, RecordedEvent, TokenState,
     VerifiedPair,

@@ -16,6 +16,8 @@ async fn the_help_of_every_command_teaches() {
         "migrate",
         "diff",
         "get",
+        "apply",
+        "export",
         "rotate-token",
         "sync",
         "demo",
@@ -38,6 +40,18 @@ async fn the_help_of_every_command_teaches() {
         ("migrate", &["Examples:", "Exit code", "existing installation"]),
         ("diff", &["Examples:", "Exit code 0", "redacted", "--gateway"]),
         ("get", &["Examples:", "Exit code", "wide", "json"]),
+        (
+            "apply",
+            &[
+                "Examples:",
+                "Exit codes: 0",
+                "--dry-run",
+                "--prune",
+                "--schema",
+                "one transaction",
+            ],
+        ),
+        ("export", &["Examples:", "Exit codes: 0", "--organization"]),
         (
             "rotate-token",
             &[

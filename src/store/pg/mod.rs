@@ -5,6 +5,8 @@ mod checkin;
 mod errors;
 mod events;
 mod fenced;
+mod fleet;
+mod fleet_writes;
 mod hints;
 mod history;
 mod leads;
@@ -31,6 +33,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgPool, Postgres, Transaction};
 use url::Url;
 
+pub use fleet::{ApplyError, ApplyOptions};
 pub use hints::{ListenerState, PgHints};
 pub use migrate::Migrated;
 

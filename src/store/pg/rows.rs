@@ -294,7 +294,7 @@ fn conditions(row: &PgRow) -> Result<Conditions, sqlx::Error> {
 }
 
 /// A `json` column that was read as text.
-fn json(row: &PgRow, column: &str) -> Result<JsonColumn, sqlx::Error> {
+pub(super) fn json(row: &PgRow, column: &str) -> Result<JsonColumn, sqlx::Error> {
     let text: Option<String> = row.try_get(column)?;
     // JSON's own null means what SQL's does: nothing was given.
     Ok(text
