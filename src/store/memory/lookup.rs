@@ -28,6 +28,9 @@ impl LookupStore for MemoryStore {
 
     async fn events_of(&self, objects: Option<&[ObjectRef]>, limit: usize) -> Result<Vec<RecordedEvent>, StoreError> {
         let meant = |recorded: &&RecordedEvent| objects.is_none_or(|objects| objects.contains(&recorded.event.object));
-        self.read(|state| state.events.iter().rev().filter(meant).take(limit).cloned().collect())
+        self.read(|state| {
+            let events = state.events.iter().rev().map(|(_, recorded)| recorded);
+            events.filter(meant).take(limit).cloned().collect()
+        })
     }
 }

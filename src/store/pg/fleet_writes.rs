@@ -73,8 +73,8 @@ pub(super) async fn carry_out(tx: &mut PgConnection, plan: &Plan) -> Result<(), 
 pub(super) fn told(error: sqlx::Error, object: &str) -> StoreError {
     let code = error
         .as_database_error()
-        .and_then(|error| error.code())
-        .map(|code| code.into_owned());
+        .and_then(sqlx::error::DatabaseError::code)
+        .map(std::borrow::Cow::into_owned);
     let message = error
         .as_database_error()
         .map(|error| error.message().to_owned())
