@@ -19,7 +19,6 @@ use crate::config::{ConnectionArgs, Span};
 use crate::gateway::RpcMetrics;
 use crate::store::Store;
 use condition::Wanted;
-pub(super) use items::ago;
 use selection::Selection;
 
 /// The arguments of `get`.

@@ -40,8 +40,8 @@ pub use record::{
 pub use request::{AgentSelector, RequestStore, Requested, RotationProgress};
 pub use sync::{SyncProgress, SyncStore};
 pub use view::{
-    AgentView, BoardView, EventFilter, EventPosition, EventView, GatewayView, Listed, Totals, ViewFilter, ViewStore,
-    Window,
+    AgentSummary, BoardSummary, EventFilter, EventPosition, EventSummary, GatewaySummary, Listed, Totals, ViewFilter,
+    ViewStore, Window,
 };
 
 /// The schema that holds everything of ours.

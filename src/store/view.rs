@@ -19,35 +19,35 @@ pub trait ViewStore: Send + Sync + 'static {
         &self,
         filter: &ViewFilter,
         window: Window,
-    ) -> impl Future<Output = Result<Listed<GatewayView>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Listed<GatewaySummary>, StoreError>> + Send;
 
     /// Boards: those with agents that are not ready first, then by name.
     fn view_boards(
         &self,
         filter: &ViewFilter,
         window: Window,
-    ) -> impl Future<Output = Result<Listed<BoardView>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Listed<BoardSummary>, StoreError>> + Send;
 
     /// Agents: those that are not ready first, then by name.
     fn view_agents(
         &self,
         filter: &ViewFilter,
         window: Window,
-    ) -> impl Future<Output = Result<Listed<AgentView>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Listed<AgentSummary>, StoreError>> + Send;
 
     /// Events, newest first.
     fn view_events(
         &self,
         filter: &EventFilter,
         window: Window,
-    ) -> impl Future<Output = Result<Listed<EventView>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Listed<EventSummary>, StoreError>> + Send;
 
     /// Up to `limit` events that happened, for the first time or again, after this one; the first of them first.
     fn view_events_after(
         &self,
         after: EventPosition,
         limit: u32,
-    ) -> impl Future<Output = Result<Vec<EventView>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<EventSummary>, StoreError>> + Send;
 
     /// Where the events end at present.
     fn view_last_event(&self) -> impl Future<Output = Result<EventPosition, StoreError>> + Send;
@@ -112,7 +112,7 @@ pub struct Totals {
 
 /// A gateway, without its token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GatewayView {
+pub struct GatewaySummary {
     /// Its id.
     pub id: GatewayId,
     /// Its name.
@@ -137,7 +137,7 @@ pub struct GatewayView {
 
 /// A board.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BoardView {
+pub struct BoardSummary {
     /// Its id.
     pub id: BoardId,
     /// Its name.
@@ -158,7 +158,7 @@ pub struct BoardView {
 
 /// An agent, without anything of its token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AgentView {
+pub struct AgentSummary {
     /// Its id.
     pub id: AgentId,
     /// Its name.
@@ -185,7 +185,7 @@ pub struct AgentView {
 
 /// An event, with what people call its object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventView {
+pub struct EventSummary {
     /// Its number.
     pub id: i64,
     /// The event.
@@ -194,7 +194,7 @@ pub struct EventView {
     pub object_name: Option<String>,
 }
 
-impl EventView {
+impl EventSummary {
     /// Where it stands among all events.
     pub fn position(&self) -> EventPosition {
         EventPosition {

@@ -5,8 +5,7 @@ use serde::Serialize;
 
 use super::Ready;
 use crate::model::{
-    AgentId, AgentRequests, AgentRole, AgentRow, BoardId, ConditionStatus, ConditionType, Conditions, GatewayAgentId,
-    GatewayId, GatewaySnapshot,
+    AgentId, AgentRequests, AgentRole, AgentRow, BoardId, Conditions, GatewayAgentId, GatewayId, GatewaySnapshot,
 };
 
 /// How long after its last heartbeat an agent counts as offline; heartbeats come every ten minutes. Computed when it is shown, and
@@ -75,17 +74,13 @@ impl AgentView {
         Self {
             id: agent.id,
             name: agent.name.clone(),
-            role: match agent.role() {
-                AgentRole::Lead(_) => "lead",
-                AgentRole::Worker(_) => "worker",
-                AgentRole::Main => "main",
-            },
+            role: role(agent.role()),
             board_id: agent.board_id,
             board_name: board.map(|board| board.name.clone()),
             gateway_id: snapshot.gateway.id,
             gateway_name: snapshot.gateway.name.clone(),
             gateway_agent_id: agent.gateway_agent_id(snapshot.gateway.id),
-            online: seen.is_some_and(|ago| ago < OFFLINE_AFTER),
+            online: is_online(seen),
             shown_status: shown_status(&agent.status, seen).to_owned(),
             last_seen_at,
             ready: Self::ready(snapshot, agent.id),
@@ -101,37 +96,31 @@ impl AgentView {
         }
     }
 
-    /// Whether an agent of a snapshot is as desired. One condition of the gateway stands for all its agents: what was true of them
-    /// was true when they were last looked at.
+    /// Whether an agent of a snapshot is as desired.
     pub fn ready(snapshot: &GatewaySnapshot, agent: AgentId) -> Ready {
-        let of_gateway = &snapshot.record.conditions;
-        let name = &snapshot.gateway.name;
         let none = Conditions::default();
         let record = snapshot.agent_records.get(&agent);
         let conditions = record.map_or(&none, |record| &record.conditions);
-        let mut ready = Ready::of(conditions);
-        let gateway = of_gateway
-            .get(ConditionType::Ready)
-            .filter(|ready| ready.status != ConditionStatus::True);
-        if ready.is_true() && !of_gateway.is_true(ConditionType::Reachable) {
-            ready = Ready {
-                status: ConditionStatus::Unknown,
-                reason: "GatewayNotReachable".into(),
-                message: format!("its gateway {name} is not reachable"),
-            };
-        } else if let (None, Some(gateway)) = (conditions.get(ConditionType::Ready), gateway) {
-            ready.reason = "GatewayNotReady".into();
-            ready.message = format!(
-                "its gateway {name} is not ready: {}: {}",
-                gateway.reason, gateway.message
-            );
-        }
-        ready
+        Ready::of_agent(conditions, &snapshot.record.conditions, &snapshot.gateway.name)
     }
 }
 
-/// An agent's status as it is shown.
-fn shown_status(stored: &str, seen: Option<TimeDelta>) -> &str {
+/// What an agent is for, in a word.
+pub fn role(role: AgentRole) -> &'static str {
+    match role {
+        AgentRole::Lead(_) => "lead",
+        AgentRole::Worker(_) => "worker",
+        AgentRole::Main => "main",
+    }
+}
+
+/// Whether an agent that was last seen so long ago is online.
+pub fn is_online(seen: Option<TimeDelta>) -> bool {
+    seen.is_some_and(|ago| ago < OFFLINE_AFTER)
+}
+
+/// An agent's status as it is shown: who was last seen too long ago is offline, whatever the row says.
+pub fn shown_status(stored: &str, seen: Option<TimeDelta>) -> &str {
     match seen {
         _ if matches!(stored, "deleting" | "updating" | "offline") => stored,
         Some(ago) if ago >= OFFLINE_AFTER => "offline",

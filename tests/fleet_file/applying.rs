@@ -7,12 +7,12 @@ use crate::{Desk, EXAMPLE};
 
 /// Without the ids, which are new each time.
 fn without_ids(printed: &str) -> String {
-    printed
+    let lines: Vec<_> = printed
         .lines()
         .map(|line| line.split(" (").next().unwrap())
         .filter(|line| !line.trim_start().starts_with("gateway_id"))
-        .map(|line| format!("{line}\n"))
-        .collect()
+        .collect();
+    lines.join("\n")
 }
 
 #[tokio::test(flavor = "multi_thread")]

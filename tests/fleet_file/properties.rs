@@ -365,9 +365,9 @@ fn tame(rows: &mut Rows) {
     for (place, row) in rows.gateways.iter_mut().enumerate() {
         row.name = name("Gateway", place);
         row.organization_id.get_or_insert(home);
-        row.url = "wss://gateway.example/x".to_owned();
+        row.url = "wss://gateway.example/x".into();
         row.token = Some("env:OPENCLAW_GATEWAY_TOKEN_A".into());
-        row.workspace_root = "/ws".to_owned();
+        row.workspace_root = "/ws".into();
     }
     for (place, row) in rows.boards.iter_mut().enumerate() {
         row.name = name("Board", place);

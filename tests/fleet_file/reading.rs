@@ -1,5 +1,7 @@
 //! What is wrong with a file by itself, with its place.
 
+use std::fmt::Write;
+
 use openclaw_controller::fleet;
 
 use crate::Desk;
@@ -119,7 +121,7 @@ fn a_file_that_is_huge_or_becomes_so_by_its_aliases_is_refused_at_once() {
     let mut laughs = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
     for n in 1..10 {
         let aliases = vec![format!("*a{}", n - 1); 10].join(", ");
-        laughs.push_str(&format!("a{n}: &a{n} [{aliases}]\n"));
+        writeln!(laughs, "a{n}: &a{n} [{aliases}]").unwrap();
     }
     assert!(
         told(&laughs)[0].contains("values or 64 MiB of text"),
@@ -138,7 +140,7 @@ fn a_file_that_is_huge_or_becomes_so_by_its_aliases_is_refused_at_once() {
     );
     let flow = format!(
         "a: {}{}{}",
-        (0..200).map(|n| format!("&a{n} [")).collect::<String>(),
+        (0..200).map(|n| format!("&a{n} [")).collect::<Vec<_>>().concat(),
         "x".repeat(1 << 20),
         "]".repeat(200)
     );

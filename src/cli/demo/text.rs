@@ -22,6 +22,8 @@ pub(super) fn what_next(target: &DemoTarget, gateway: &DemoGateway, postgres: &P
     let identity = device_identity.display();
     let mut text = format!(
         "\
+The status page, for a browser on this machine:  {base_url}/
+
 What to try, in another terminal:
 
   Edit an agent; its files on the gateway follow within a second or two (and show up here):
@@ -32,6 +34,7 @@ What to try, in another terminal:
     export DATABASE_URL='{database_url}'
     export OPENCLAW_CONTROLLER_BASE_URL='{base_url}' OPENCLAW_CONTROLLER_DEVICE_IDENTITY='{identity}'
     {program} get agents -o wide
+    {program} describe agent {WREN}
     {program} diff
 
   Metrics and readiness:

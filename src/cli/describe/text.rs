@@ -7,11 +7,10 @@ use comfy_table::{Cell, Color, Table};
 
 use super::{Description, View};
 use crate::cli::diff;
-use crate::cli::get::ago;
 use crate::cli::out::{TITLE, plain, styled};
 use crate::cli::table::{bare, lines};
 use crate::model::{ConditionStatus, ConditionType, Conditions, EventKind};
-use crate::view::{AgentView, TokenView};
+use crate::view::{AgentView, TokenView, ago};
 
 /// Sections, each with its title.
 pub(super) fn of(description: &Description, now: DateTime<Utc>) -> String {

@@ -1,11 +1,11 @@
 //! Views as rows of tables.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use crate::cli::table::{Item, cell, wide};
 use crate::model::{ConditionStatus, EventKind, ObjectRef};
-use crate::view::{AgentView, BoardView, EventView, GatewayView};
+use crate::view::{AgentView, BoardView, EventView, GatewayView, ago};
 
 /// Whether all is well, by a number of agents.
 fn by_count(ready: usize, all: usize) -> ConditionStatus {
@@ -106,15 +106,4 @@ pub(super) fn event(view: &EventView, now: DateTime<Utc>) -> Item {
     ];
     let key = format!("{id} {:?} {} {}", view.event_kind, view.reason, view.message);
     Item::new(key, cells, json!(view))
-}
-
-/// A span as kubectl shows it: its largest unit.
-pub(in crate::cli) fn ago(span: TimeDelta) -> String {
-    let seconds = span.num_seconds().max(0);
-    match seconds {
-        0..=119 => format!("{seconds}s"),
-        120..=7_199 => format!("{}m", seconds / 60),
-        7_200..=172_799 => format!("{}h", seconds / 3_600),
-        _ => format!("{}d", seconds / 86_400),
-    }
 }

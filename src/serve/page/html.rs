@@ -15,10 +15,10 @@ use serde_json::json;
 
 use super::answer::Problem;
 use super::desk::{Desk, list};
-use super::item::span;
 use super::query::{self, Asked};
 use crate::model::{BoardId, ObjectRef};
 use crate::store::{EventFilter, ViewFilter, ViewStore, Window};
+use crate::view;
 
 /// How many of each the first page and those of single objects show.
 const FEW: Window = Window { offset: 0, limit: 25 };
@@ -77,7 +77,7 @@ fn source(name: &str) -> Option<&'static str> {
 /// How long ago an instant was.
 fn ago(at: &str) -> String {
     match DateTime::parse_from_rfc3339(at) {
-        Ok(at) => format!("{} ago", span(Utc::now().signed_duration_since(at).num_seconds())),
+        Ok(at) => format!("{} ago", view::ago(Utc::now().signed_duration_since(at))),
         Err(_) => at.to_owned(),
     }
 }

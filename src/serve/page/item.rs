@@ -3,15 +3,10 @@
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::Serialize;
 
-use crate::model::{
-    AgentRole, Condition, ConditionStatus, ConditionType, Conditions, EventKind, GatewayAgentId, ObjectRef,
-};
+use crate::model::{Condition, ConditionStatus, ConditionType, Conditions, EventKind, GatewayAgentId, ObjectRef};
 use crate::reconcile::{Difference, LiveObject};
-use crate::store::{AgentView, BoardView, EventView, GatewayView};
-
-/// How long after its last heartbeat an agent counts as offline; heartbeats come every ten minutes. Computed here and stored
-/// nowhere.
-const OFFLINE_AFTER: TimeDelta = TimeDelta::minutes(10);
+use crate::store::{AgentSummary, BoardSummary, EventSummary, GatewaySummary};
+use crate::view::{self, Ready, shown_url};
 
 /// A part of a list.
 #[derive(Debug, Serialize)]
@@ -24,14 +19,6 @@ pub(super) struct List<T> {
     pub(super) next: Option<String>,
     /// Where the part before is.
     pub(super) previous: Option<String>,
-}
-
-/// The sum of an object's conditions.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Ready {
-    pub(super) status: ConditionStatus,
-    pub(super) reason: String,
-    pub(super) message: String,
 }
 
 /// What the replica that works knows beyond the database.
@@ -97,7 +84,7 @@ pub(super) struct Board {
     pub(super) name: String,
     r#type: String,
     gateway_id: Option<String>,
-    gateway: Option<String>,
+    gateway_name: Option<String>,
     paused: bool,
     lead_id: Option<String>,
     lead_name: Option<String>,
@@ -113,9 +100,9 @@ pub(super) struct Agent {
     pub(super) name: String,
     role: &'static str,
     board_id: Option<String>,
-    board: Option<String>,
+    board_name: Option<String>,
     gateway_id: String,
-    gateway: String,
+    gateway_name: String,
     gateway_agent_id: GatewayAgentId,
     online: bool,
     shown_status: String,
@@ -128,23 +115,17 @@ pub(super) struct Agent {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Event {
+    kind: &'static str,
     id: i64,
-    object: Object,
-    kind: EventKind,
+    object: ObjectRef,
+    /// Null once its row is gone.
+    name: Option<String>,
+    r#type: EventKind,
     reason: String,
     message: String,
     count: i64,
     first_seen: String,
     last_seen: String,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Object {
-    kind: &'static str,
-    id: String,
-    /// Null once its row is gone.
-    name: Option<String>,
 }
 
 /// An instant, as all are written.
@@ -168,7 +149,7 @@ impl Live {
 }
 
 impl Gateway {
-    pub(super) fn new(view: GatewayView, live: Option<LiveObject>, now: DateTime<Utc>) -> Self {
+    pub(super) fn new(view: GatewaySummary, live: Option<LiveObject>, now: DateTime<Utc>) -> Self {
         Self {
             kind: "Gateway",
             id: view.id.to_string(),
@@ -177,7 +158,7 @@ impl Gateway {
             boards: view.boards,
             agents: view.agents,
             ready_agents: view.agents_ready,
-            ready: ready(&view.conditions),
+            ready: Ready::of(&view.conditions),
             status: GatewayStatus {
                 generation: view.generation,
                 server_version: view.server_version,
@@ -189,9 +170,9 @@ impl Gateway {
     }
 }
 
-impl From<BoardView> for Board {
-    fn from(view: BoardView) -> Self {
-        let (gateway_id, gateway) = view.gateway.unzip();
+impl From<BoardSummary> for Board {
+    fn from(view: BoardSummary) -> Self {
+        let (gateway_id, gateway_name) = view.gateway.unzip();
         let (lead_id, lead_name) = view.lead.unzip();
         Self {
             kind: "Board",
@@ -199,7 +180,7 @@ impl From<BoardView> for Board {
             name: view.name,
             r#type: view.board_type,
             gateway_id: gateway_id.map(|id| id.to_string()),
-            gateway,
+            gateway_name,
             paused: view.paused,
             lead_id: lead_id.map(|id| id.to_string()),
             lead_name,
@@ -210,28 +191,24 @@ impl From<BoardView> for Board {
 }
 
 impl Agent {
-    pub(super) fn new(view: AgentView, live: Option<LiveObject>, now: DateTime<Utc>) -> Self {
-        let ready = agent_ready(&view);
+    pub(super) fn new(view: AgentSummary, live: Option<LiveObject>, now: DateTime<Utc>) -> Self {
+        let ready = Ready::of_agent(&view.conditions, &view.gateway_conditions, &view.gateway.1);
         let last_seen = view.last_seen_at.map(|at| at.and_utc());
         let seen = last_seen.map(|at| now.signed_duration_since(at));
         let (gateway, gateway_name) = view.gateway;
-        let (board_id, board) = view.board.unzip();
+        let (board_id, board_name) = view.board.unzip();
         Self {
             kind: "Agent",
             id: view.id.to_string(),
             name: view.name,
-            role: match view.role {
-                AgentRole::Lead(_) => "lead",
-                AgentRole::Worker(_) => "worker",
-                AgentRole::Main => "main",
-            },
+            role: view::role(view.role),
             board_id: board_id.map(|id| id.to_string()),
-            board: board.flatten(),
+            board_name: board_name.flatten(),
             gateway_id: gateway.to_string(),
-            gateway: gateway_name,
+            gateway_name,
             gateway_agent_id: GatewayAgentId::derive(view.role, view.id, gateway),
-            online: seen.is_some_and(|ago| ago < OFFLINE_AFTER),
-            shown_status: shown_status(&view.status, seen).to_owned(),
+            online: view::is_online(seen),
+            shown_status: view::shown_status(&view.status, seen).to_owned(),
             last_seen_at: last_seen.map(instant),
             ready,
             status: AgentStatus {
@@ -244,21 +221,15 @@ impl Agent {
     }
 }
 
-impl From<EventView> for Event {
-    fn from(view: EventView) -> Self {
+impl From<EventSummary> for Event {
+    fn from(view: EventSummary) -> Self {
         let event = view.recorded.event;
-        let (kind, id) = match event.object {
-            ObjectRef::Gateway(id) => ("gateway", id.to_string()),
-            ObjectRef::Agent(id) => ("agent", id.to_string()),
-        };
         Self {
+            kind: "Event",
             id: view.id,
-            object: Object {
-                kind,
-                id,
-                name: view.object_name,
-            },
-            kind: event.kind,
+            object: event.object,
+            name: view.object_name,
+            r#type: event.kind,
             reason: event.reason,
             message: event.message,
             count: view.recorded.count,
@@ -278,77 +249,4 @@ fn shown(conditions: &Conditions) -> Vec<Shown> {
         last_transition_time: instant(condition.last_transition_time),
     };
     conditions.iter().map(one).collect()
-}
-
-fn ready(conditions: &Conditions) -> Ready {
-    match conditions.get(ConditionType::Ready) {
-        Some(ready) => Ready {
-            status: ready.status,
-            reason: ready.reason.clone(),
-            message: ready.message.clone(),
-        },
-        None => Ready {
-            status: ConditionStatus::Unknown,
-            reason: "NotObserved".into(),
-            message: "no controller has looked at it yet; is one running?".into(),
-        },
-    }
-}
-
-/// Whether an agent is ready, as far as can be told through its gateway.
-fn agent_ready(view: &AgentView) -> Ready {
-    let mut ready = ready(&view.conditions);
-    let gateway = view.gateway_conditions.get(ConditionType::Ready);
-    if ready.status == ConditionStatus::True && !view.gateway_conditions.is_true(ConditionType::Reachable) {
-        // One condition of the gateway stands for all its agents: what was true of them was true when last looked at.
-        ready = Ready {
-            status: ConditionStatus::Unknown,
-            reason: "GatewayNotReachable".into(),
-            message: format!("its gateway {} is not reachable", view.gateway.1),
-        };
-    } else if let (None, Some(gateway)) = (view.conditions.get(ConditionType::Ready), gateway)
-        && gateway.status != ConditionStatus::True
-    {
-        ready.reason = "GatewayNotReady".into();
-        ready.message = format!(
-            "its gateway {} is not ready: {}: {}",
-            view.gateway.1, gateway.reason, gateway.message
-        );
-    }
-    ready
-}
-
-/// An agent's status as it is shown: who has not been seen for a while is offline, whatever the row says.
-fn shown_status(stored: &str, seen: Option<TimeDelta>) -> &str {
-    match seen {
-        _ if matches!(stored, "deleting" | "updating" | "offline") => stored,
-        Some(ago) if ago >= OFFLINE_AFTER => "offline",
-        _ => stored,
-    }
-}
-
-/// A gateway's URL without user, password or query: people have been seen to put tokens there.
-fn shown_url(url: &str) -> String {
-    match url::Url::parse(url.trim()) {
-        Ok(mut url) => {
-            let _ = url.set_username("");
-            let _ = url.set_password(None);
-            url.set_query(None);
-            url.set_fragment(None);
-            url.to_string()
-        }
-        Err(_) if url.trim().is_empty() => "(none)".to_owned(),
-        Err(_) => "(malformed)".to_owned(),
-    }
-}
-
-/// A span as kubectl shows it: its largest unit.
-pub(super) fn span(seconds: i64) -> String {
-    let seconds = seconds.max(0);
-    match seconds {
-        0..=119 => format!("{seconds}s"),
-        120..=7_199 => format!("{}m", seconds / 60),
-        7_200..=172_799 => format!("{}h", seconds / 3_600),
-        _ => format!("{}d", seconds / 86_400),
-    }
 }

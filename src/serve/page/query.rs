@@ -21,7 +21,7 @@ pub(super) const OVERVIEW: &[&str] = &["search", "ready"];
 pub(super) const GATEWAYS: &[&str] = &["search", "ready", "limit", "offset"];
 pub(super) const BOARDS: &[&str] = &["search", "ready", "gateway", "limit", "offset"];
 pub(super) const AGENTS: &[&str] = &["search", "ready", "gateway", "board", "limit", "offset"];
-pub(super) const EVENTS: &[&str] = &["search", "kind", "gateway", "agent", "limit", "offset"];
+pub(super) const EVENTS: &[&str] = &["search", "type", "gateway", "agent", "limit", "offset"];
 pub(super) const NOTHING: &[&str] = &[];
 
 /// A query as read.
@@ -60,7 +60,7 @@ impl Asked {
                 // Postgres has no NUL in any text.
                 "search" => asked.search = Some(value.replace('\0', "\u{FFFD}")),
                 "ready" => asked.ready = Some(one_of("ready", value, [("true", true), ("false", false)])?),
-                "kind" => asked.warning = Some(one_of("kind", value, [("Warning", true), ("Normal", false)])?),
+                "type" => asked.warning = Some(one_of("type", value, [("Warning", true), ("Normal", false)])?),
                 "gateway" => asked.gateway = Some(id("gateway", value)?),
                 "board" => asked.board = Some(id("board", value)?),
                 "agent" => asked.agent = Some(id("agent", value)?),
@@ -120,7 +120,7 @@ impl Asked {
             ("search", self.search.clone()),
             ("ready", self.ready.map(|ready| ready.to_string())),
             (
-                "kind",
+                "type",
                 self.warning
                     .map(|warning| if warning { "Warning" } else { "Normal" }.to_owned()),
             ),

@@ -20,7 +20,7 @@ use super::answer::Problem;
 use super::desk::Desk;
 use super::item::Event;
 use super::query::{self, Asked};
-use crate::store::{EventPosition, EventView, StoreError, ViewStore};
+use crate::store::{EventPosition, EventSummary, StoreError, ViewStore};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -107,7 +107,7 @@ struct Follower<S> {
     beginning: EventPosition,
     /// What was sent lately, by number, with its count.
     sent: HashMap<i64, (EventPosition, i64)>,
-    waiting: VecDeque<EventView>,
+    waiting: VecDeque<EventSummary>,
     greeted: bool,
     /// How long to wait before the next look.
     pause: Duration,
@@ -175,7 +175,7 @@ impl<S: ViewStore> Follower<S> {
             if from < self.place {
                 let late = store.view_events_after(from, REMEMBERED).await?;
                 let sent = &self.sent;
-                let is_new = |view: &EventView| {
+                let is_new = |view: &EventSummary| {
                     sent.get(&view.id)
                         .is_none_or(|(_, count)| *count != view.recorded.count)
                 };

@@ -4,8 +4,8 @@ use super::MemoryStore;
 use super::state::State;
 use crate::model::{AgentRow, ConditionType, Conditions, EventKind, GatewayId, ObjectRef};
 use crate::store::view::{
-    AgentView, BoardView, EventFilter, EventPosition, EventView, GatewayView, Listed, Totals, ViewFilter, ViewStore,
-    Window,
+    AgentSummary, BoardSummary, EventFilter, EventPosition, EventSummary, GatewaySummary, Listed, Totals, ViewFilter,
+    ViewStore, Window,
 };
 use crate::store::{RecordedEvent, StoreError};
 
@@ -27,7 +27,7 @@ impl ViewStore for MemoryStore {
         })
     }
 
-    async fn view_gateways(&self, filter: &ViewFilter, window: Window) -> Result<Listed<GatewayView>, StoreError> {
+    async fn view_gateways(&self, filter: &ViewFilter, window: Window) -> Result<Listed<GatewaySummary>, StoreError> {
         self.read(|state| {
             let board = filter
                 .board
@@ -46,7 +46,7 @@ impl ViewStore for MemoryStore {
             part(&found, window, |(_, row)| {
                 let record = state.gateway_records.get(&row.id).cloned().unwrap_or_default();
                 let agents = || state.agents.values().filter(|agent| state.home(agent) == row.id);
-                GatewayView {
+                GatewaySummary {
                     id: row.id,
                     name: row.name.clone(),
                     url: row.url.clone(),
@@ -68,7 +68,7 @@ impl ViewStore for MemoryStore {
         })
     }
 
-    async fn view_boards(&self, filter: &ViewFilter, window: Window) -> Result<Listed<BoardView>, StoreError> {
+    async fn view_boards(&self, filter: &ViewFilter, window: Window) -> Result<Listed<BoardSummary>, StoreError> {
         self.read(|state| {
             let found = state
                 .boards
@@ -97,7 +97,7 @@ impl ViewStore for MemoryStore {
                     .values()
                     .filter(|agent| agent.board_id == Some(board.id) && agent.is_board_lead);
                 let lead = leads.min_by_key(|agent| (agent.created_at, agent.id));
-                BoardView {
+                BoardSummary {
                     id: board.id,
                     name: board.name.clone(),
                     board_type: board.board_type.clone(),
@@ -111,7 +111,7 @@ impl ViewStore for MemoryStore {
         })
     }
 
-    async fn view_agents(&self, filter: &ViewFilter, window: Window) -> Result<Listed<AgentView>, StoreError> {
+    async fn view_agents(&self, filter: &ViewFilter, window: Window) -> Result<Listed<AgentSummary>, StoreError> {
         self.read(|state| {
             let found = state
                 .agents
@@ -139,7 +139,7 @@ impl ViewStore for MemoryStore {
             part(&found, window, |agent| {
                 let remembered = state.agent_records.get(&agent.id).cloned().unwrap_or_default();
                 let home = state.home(agent);
-                AgentView {
+                AgentSummary {
                     id: agent.id,
                     name: agent.name.clone(),
                     role: agent.role(),
@@ -158,7 +158,7 @@ impl ViewStore for MemoryStore {
         })
     }
 
-    async fn view_events(&self, filter: &EventFilter, window: Window) -> Result<Listed<EventView>, StoreError> {
+    async fn view_events(&self, filter: &EventFilter, window: Window) -> Result<Listed<EventSummary>, StoreError> {
         self.read(|state| {
             let found = state
                 .events
@@ -188,7 +188,7 @@ impl ViewStore for MemoryStore {
         })
     }
 
-    async fn view_events_after(&self, after: EventPosition, limit: u32) -> Result<Vec<EventView>, StoreError> {
+    async fn view_events_after(&self, after: EventPosition, limit: u32) -> Result<Vec<EventSummary>, StoreError> {
         self.read(|state| {
             let mut found: Vec<_> = state
                 .events
@@ -196,7 +196,7 @@ impl ViewStore for MemoryStore {
                 .map(|(id, recorded)| state.event(*id, recorded))
                 .filter(|view| view.position() > after)
                 .collect();
-            found.sort_by_key(EventView::position);
+            found.sort_by_key(EventSummary::position);
             found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
             found
         })
@@ -232,12 +232,12 @@ impl State {
                 .is_true(ConditionType::Reachable)
     }
 
-    fn event(&self, id: i64, recorded: &RecordedEvent) -> EventView {
+    fn event(&self, id: i64, recorded: &RecordedEvent) -> EventSummary {
         let object_name = match recorded.event.object {
             ObjectRef::Gateway(id) => self.gateways.get(&id).map(|row| row.name.clone()),
             ObjectRef::Agent(id) => self.agents.get(&id).map(|row| row.name.clone()),
         };
-        EventView {
+        EventSummary {
             id,
             recorded: recorded.clone(),
             object_name,

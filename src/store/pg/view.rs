@@ -13,8 +13,8 @@ use super::records::{object_of, object_parts};
 use super::{PgStore, rows};
 use crate::model::{AgentId, AgentRole, BoardId, Conditions, Event, EventKind, GatewayId};
 use crate::store::view::{
-    AgentView, BoardView, EventFilter, EventPosition, EventView, GatewayView, Listed, Totals, ViewFilter, ViewStore,
-    Window,
+    AgentSummary, BoardSummary, EventFilter, EventPosition, EventSummary, GatewaySummary, Listed, Totals, ViewFilter,
+    ViewStore, Window,
 };
 use crate::store::{RecordedEvent, StoreError};
 
@@ -245,12 +245,12 @@ impl ViewStore for PgStore {
         })
     }
 
-    async fn view_gateways(&self, filter: &ViewFilter, window: Window) -> Result<Listed<GatewayView>, StoreError> {
+    async fn view_gateways(&self, filter: &ViewFilter, window: Window) -> Result<Listed<GatewaySummary>, StoreError> {
         self.view_list(window, |window| bind(GATEWAYS, filter, window), gateway)
             .await
     }
 
-    async fn view_boards(&self, filter: &ViewFilter, window: Window) -> Result<Listed<BoardView>, StoreError> {
+    async fn view_boards(&self, filter: &ViewFilter, window: Window) -> Result<Listed<BoardSummary>, StoreError> {
         let mut listed = self
             .view_list(window, |window| bind(BOARDS, filter, window), board)
             .await?;
@@ -266,12 +266,12 @@ impl ViewStore for PgStore {
         Ok(listed)
     }
 
-    async fn view_agents(&self, filter: &ViewFilter, window: Window) -> Result<Listed<AgentView>, StoreError> {
+    async fn view_agents(&self, filter: &ViewFilter, window: Window) -> Result<Listed<AgentSummary>, StoreError> {
         self.view_list(window, |window| bind(AGENTS, filter, window), agent)
             .await
     }
 
-    async fn view_events(&self, filter: &EventFilter, window: Window) -> Result<Listed<EventView>, StoreError> {
+    async fn view_events(&self, filter: &EventFilter, window: Window) -> Result<Listed<EventSummary>, StoreError> {
         let object = filter.object.map(object_parts);
         let query = |window: Window| {
             sqlx::query(EVENTS)
@@ -286,7 +286,7 @@ impl ViewStore for PgStore {
         self.view_list(window, query, event).await
     }
 
-    async fn view_events_after(&self, after: EventPosition, limit: u32) -> Result<Vec<EventView>, StoreError> {
+    async fn view_events_after(&self, after: EventPosition, limit: u32) -> Result<Vec<EventSummary>, StoreError> {
         let query = sqlx::query(EVENTS_AFTER)
             .bind(after.last_seen)
             .bind(after.id)
@@ -335,10 +335,10 @@ fn conditions(row: &PgRow, column: &str) -> Result<Conditions, sqlx::Error> {
         .unwrap_or_default())
 }
 
-fn gateway(row: &PgRow) -> Result<GatewayView, StoreError> {
+fn gateway(row: &PgRow) -> Result<GatewaySummary, StoreError> {
     let id: Uuid = row.try_get("id")?;
     let read = || -> Result<_, sqlx::Error> {
-        Ok(GatewayView {
+        Ok(GatewaySummary {
             id: GatewayId(id),
             name: row.try_get("name")?,
             url: row.try_get("url")?,
@@ -354,14 +354,14 @@ fn gateway(row: &PgRow) -> Result<GatewayView, StoreError> {
     read().about(|| format!("gateway {id}"))
 }
 
-fn board(row: &PgRow) -> Result<BoardView, StoreError> {
+fn board(row: &PgRow) -> Result<BoardSummary, StoreError> {
     let id: Uuid = row.try_get("id")?;
     let read = || -> Result<_, sqlx::Error> {
         let gateway: Option<Uuid> = row.try_get("gateway_id")?;
         let lead: Option<Uuid> = row.try_get("lead_id")?;
         let gateway_name: String = row.try_get("gateway_name")?;
         let lead_name: String = row.try_get("lead_name")?;
-        Ok(BoardView {
+        Ok(BoardSummary {
             id: BoardId(id),
             name: row.try_get("name")?,
             board_type: row.try_get("board_type")?,
@@ -375,7 +375,7 @@ fn board(row: &PgRow) -> Result<BoardView, StoreError> {
     read().about(|| format!("board {id}"))
 }
 
-fn agent(row: &PgRow) -> Result<AgentView, StoreError> {
+fn agent(row: &PgRow) -> Result<AgentSummary, StoreError> {
     let id: Uuid = row.try_get("id")?;
     let read = || -> Result<_, sqlx::Error> {
         let board = row.try_get::<Option<Uuid>, _>("board_id")?.map(BoardId);
@@ -386,7 +386,7 @@ fn agent(row: &PgRow) -> Result<AgentView, StoreError> {
         };
         let exists: bool = row.try_get("board_exists")?;
         let board_name: Option<String> = row.try_get("board_name")?;
-        Ok(AgentView {
+        Ok(AgentSummary {
             id: AgentId(id),
             name: row.try_get("name")?,
             role,
@@ -403,11 +403,11 @@ fn agent(row: &PgRow) -> Result<AgentView, StoreError> {
     read().about(|| format!("agent {id}"))
 }
 
-fn event(row: &PgRow) -> Result<EventView, StoreError> {
+fn event(row: &PgRow) -> Result<EventSummary, StoreError> {
     let id: i64 = row.try_get("id")?;
     let read = || -> Result<_, sqlx::Error> {
         let kind: String = row.try_get("kind")?;
-        Ok(EventView {
+        Ok(EventSummary {
             id,
             recorded: RecordedEvent {
                 event: Event {
