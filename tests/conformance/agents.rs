@@ -157,7 +157,9 @@ pub(crate) async fn a_removed_agent_is_not_brought_back_by_a_patch_alone(env: &E
     let client = env.client().await;
     assert!(delete(&client, &agent).await);
     let entry = json!({ "name": "Again", "workspace": env.workspace(agent.as_str()) });
-    let result = env.patch(&env.roster_patch([(agent.to_string(), entry)])).await;
+    let (_, result) = env
+        .patch_once(&env.roster_patch([(agent.to_string(), entry)]), &[])
+        .await;
     if let Some(remembers) = env.facts.remembers_removed {
         assert_eq!(result.is_err(), remembers, "{:?}", result.err());
     }

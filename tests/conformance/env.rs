@@ -314,6 +314,26 @@ impl Env {
         patch: &Value,
         replace: &[String],
     ) -> Result<PatchOutcome, GatewayError> {
+        let (client, result) = self.patch_once(patch, replace).await;
+        match result {
+            // A busy 2026.9.6 that could not follow several removals restarts by itself, and refuses like this whatever it is asked
+            // to write until then: it has written it all the same.
+            Err(error) if error.message().contains("a recovery restart is required") => {
+                self.restarted(&client).await;
+                let again = self.patch_once(patch, replace).await.1?;
+                Ok(PatchOutcome { noop: false, ..again })
+            }
+            result => result,
+        }
+    }
+
+    /// Patches the config, and answers what the gateway says of it, even if it is about to restart for something else, and the
+    /// connection that it said it on.
+    pub(crate) async fn patch_once(
+        &self,
+        patch: &Value,
+        replace: &[String],
+    ) -> (Client, Result<PatchOutcome, GatewayError>) {
         let deadline = Instant::now() + BACK;
         let mut conflict = None;
         while Instant::now() < deadline {
@@ -327,9 +347,9 @@ impl Env {
                 Err(error) if error.class() == ErrorClass::Conflict => conflict = Some(error),
                 Ok(outcome) if self.facts.every_patch_restarts => {
                     self.restarted(&client).await;
-                    return Ok(outcome);
+                    return (client, Ok(outcome));
                 }
-                result => return result,
+                result => return (client, result),
             }
         }
         panic!("somebody else was always faster: {conflict:?}");
