@@ -22,6 +22,9 @@ pub(super) fn what_next(target: &DemoTarget, gateway: &DemoGateway, postgres: &P
     let identity = device_identity.display();
     let mut text = format!(
         "\
+The status page, with what differs, when it is tried again, and what happened:
+  {base_url}/
+
 What to try, in another terminal:
 
   Edit an agent; its files on the gateway follow within a second or two (and show up here):
