@@ -66,7 +66,11 @@ impl Systemd {
             return;
         }
         let (stdout, stderr) = texts(&output);
-        let (status, _) = texts(&self.systemctl(&["status", "--full", "--lines=50", "openclaw-controller*"]).await);
+        let (status, _) = texts(
+            &self
+                .systemctl(&["status", "--full", "--lines=50", "openclaw-controller*"])
+                .await,
+        );
         panic!("systemctl {arguments:?}: {stdout}{stderr}\n{status}");
     }
 
