@@ -6,7 +6,7 @@ use crate::elsewhere::is_elsewhere;
 use crate::page::{Page, pages};
 use crate::shell::Shell;
 use crate::stage::{PASSWORD, Stage};
-use crate::step::{What, steps};
+use crate::step::{What, steps, without_assignments, without_remark};
 
 /// Pages that say what to do about alerts: they look, and change nothing, so they share what they look at.
 const RUNBOOKS: &str = "docs/runbooks/";
@@ -18,11 +18,8 @@ async fn every_command_of_every_page_works() {
         if steps(page).is_empty() {
             continue;
         }
-        let begun = std::time::Instant::now();
         let mut stage = Stage::of(page).await;
-        println!("stage {:?}", begun.elapsed());
         report.try_out(page, &mut stage).await;
-        println!("page {:?}", begun.elapsed());
         report.noticed(&page.path, stage.stop_operator().await);
     }
     report.end(50);
@@ -64,7 +61,6 @@ impl Report {
     async fn try_out(&mut self, page: &Page, stage: &mut Stage) {
         let mut shell = stage.shell();
         for step in steps(page) {
-            let begun = std::time::Instant::now();
             let tried = match &step.what {
                 What::Command { text, .. } if is_elsewhere(text) => continue,
                 What::Command { text, prints } => {
@@ -87,7 +83,6 @@ impl Report {
                 }
             };
             self.run += 1;
-            println!("   {:?}", begun.elapsed());
             self.noticed(&format!("{} {:?}", step.place, step.what), tried);
         }
         self.noticed(&page.path, shell.stop_controller().await);
@@ -96,9 +91,7 @@ impl Report {
 
 /// Whether it is the controller itself, which goes on until it is told to stop.
 fn runs_the_controller(command: &str) -> bool {
-    let mut words = command
-        .split_whitespace()
-        .skip_while(|word| word.contains('=') && !word.starts_with('-'));
+    let mut words = without_assignments(command);
     words.next() == Some("openclaw-controller") && words.next() == Some("run") && !command.contains("--help")
 }
 
@@ -112,22 +105,30 @@ async fn start(shell: &mut Shell, stage: &Stage, command: &str) -> Result<(), St
 }
 
 async fn run(shell: &mut Shell, command: &str, prints: &[String]) -> Result<(), String> {
-    // What goes on until it is told to stop is told so.
-    let goes_on = command.contains(" --watch") || command.contains("curl -sN ");
-    let typed = if goes_on {
-        format!("timeout --preserve-status -s INT 10 {command}")
-    } else {
-        command.to_owned()
-    };
+    if command.contains(" --watch") || command.contains("curl -sN ") {
+        return shell.run_until_it_prints(command).await;
+    }
     // Where a password is asked for, it is typed twice; several may be asked for.
     let input = if command.contains("\\password") {
         format!("{PASSWORD}\n").repeat(8)
     } else {
         String::new()
     };
-    let ended = shell.run(&typed, &input).await;
-    if let Some(complaint) = ended.complaint(&typed) {
+    let ended = shell.run(command, &input).await;
+    if let Some(complaint) = ended.complaint(command) {
         return Err(complaint);
+    }
+    // A number in the remark is what is printed.
+    let remark = command[without_remark(command).len()..]
+        .trim()
+        .trim_start_matches('#')
+        .trim();
+    let is_number = !remark.is_empty() && remark.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number && ended.printed.trim() != remark {
+        return Err(format!(
+            "the page says {remark}, and this was printed:\n{}",
+            ended.printed
+        ));
     }
     looks_alike(prints, &ended.printed)
 }

@@ -15,6 +15,9 @@ const OURS_ALONE: [&str; 1] = ["OPENCLAW_LAB_OWN_NETWORK"];
 /// Constants of libraries.
 const THEIRS: [(&str, &str); 1] = [("DEFAULT_ENV", "RUST_LOG")];
 
+/// Flags that pages name by themselves and that are every program's, or kubectl's.
+const THEIR_FLAGS: [&str; 3] = ["--help", "--version", "--from-file"];
+
 #[test]
 fn the_page_about_configuration_is_made_of_the_programs_own_definitions() {
     let made = configuration();
@@ -95,6 +98,37 @@ fn no_page_names_a_variable_that_is_not_there() {
         }
     }
     assert!(found.len() > 10, "{found:?}");
+}
+
+#[test]
+fn no_page_names_a_flag_that_is_not_there() {
+    let page = text(CONFIGURATION_FILE);
+    let is_ours = |flag: &str| {
+        let found = page
+            .match_indices(flag)
+            .map(|(at, _)| page[at + flag.len()..].chars().next());
+        // A shorter one is not meant by a longer one.
+        found.flatten().any(|next| "` ".contains(next))
+    };
+    let mut found = BTreeSet::new();
+    let mut problems = Vec::new();
+    for other in pages().iter().filter(|other| other.path != CONFIGURATION_FILE) {
+        for span in &other.spans {
+            let ours = span.starts_with("--") || span.starts_with("openclaw-controller ");
+            for word in span.split(' ').filter(|word| ours && word.starts_with("--")) {
+                let flag = word.split('=').next().unwrap();
+                if !is_ours(flag) && !THEIR_FLAGS.contains(&flag) {
+                    problems.push(format!("{}: `{span}`: there is no {flag}", other.path));
+                }
+                found.insert(flag.to_owned());
+            }
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+    assert!(found.len() > 10, "{found:?}");
+    for flag in THEIR_FLAGS {
+        assert!(found.contains(flag), "no page names {flag} any more");
+    }
 }
 
 /// All names of variables that begin as our own do.

@@ -8,8 +8,6 @@ use crate::step::{What, steps, without_remark};
 /// Commands that begin so, and the tests that show that they work.
 const ELSEWHERE: &[(&str, &[&str])] = &[
     ("make demo", &["the_demo_shows_what_the_readme_promises"]),
-    // The binary is built already, and under its name on the path.
-    ("make build", &["make_knows_every_target_that_a_page_names"]),
     // What runs just now, and what takes minutes or hours.
     ("make ", &["make_knows_every_target_that_a_page_names"]),
     ("cargo test ", &["cargo_has_every_test_that_a_page_names"]),
@@ -146,9 +144,7 @@ fn typed_with(start: &str) -> Vec<String> {
                 found.push(without_remark(&text).to_owned());
             }
         }
-        // Blocks have three backticks, so running text is between even and odd ones there as well.
-        let whole = text(&page.path);
-        found.extend(whole.split('`').skip(1).step_by(2).map(str::to_owned));
+        found.extend(page.spans);
     }
     found.retain(|command| command.starts_with(start) && !command.contains(['…', '<']));
     found

@@ -11,6 +11,8 @@ pub(crate) struct Page {
     /// What a `#…` can name.
     pub(crate) anchors: BTreeSet<String>,
     pub(crate) links: Vec<Link>,
+    /// What stands between backticks in running text.
+    pub(crate) spans: Vec<String>,
 }
 
 /// A fenced block of code.
@@ -88,6 +90,7 @@ impl Page {
             blocks: Vec::new(),
             anchors: BTreeSet::new(),
             links: Vec::new(),
+            spans: Vec::new(),
         };
         let mut slugs = BTreeMap::new();
         let mut prose = String::new();
@@ -124,6 +127,9 @@ impl Page {
         }
         assert!(open.is_none(), "{}: a block is not closed", page.path);
         page.links = links(&prose);
+        let paragraphs = prose.split("\n\n");
+        let spans = paragraphs.flat_map(|paragraph| paragraph.split('`').skip(1).step_by(2));
+        page.spans = spans.map(|span| span.replace('\n', " ")).collect();
         page
     }
 }
@@ -225,6 +231,7 @@ fn pages_are_read_as_github_reads_them() {
         .map(|link| (link.line, link.target.as_str()))
         .collect();
     assert_eq!(links, [(5, "b.md#c"), (6, "d.md"), (15, "f.md")]);
+    assert_eq!(page.spans, ["run", "[no](link)", "--base-url"]);
     let block = &page.blocks[0];
     assert_eq!((block.line, &*block.language, &*block.text), (11, "sh", "one\n  two\n"));
 }

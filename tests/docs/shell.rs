@@ -8,9 +8,9 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::step::{outside_quotes, without_remark};
+use crate::step::{outside_quotes, without_assignments, without_remark};
 
 /// Longer than any command takes, sharing two cores.
 const EACH: Duration = Duration::from_mins(5);
@@ -86,6 +86,35 @@ impl Shell {
         Ended { codes, printed }
     }
 
+    /// Starts what goes on until it is told to stop, and tells it so once it has printed something.
+    pub(crate) async fn run_until_it_prints(&mut self, command: &str) -> Result<(), String> {
+        let printed = self.notes.path().join(format!("{}.goes-on", self.typed));
+        let read = || std::fs::read_to_string(&printed).unwrap_or_default();
+        let started = self
+            .run(
+                &format!(
+                    "{} >{} 2>&1 &\n__goes_on=$!",
+                    without_remark(command),
+                    printed.display()
+                ),
+                "",
+            )
+            .await;
+        assert_eq!(started.codes, [0], "{command}: {}", started.printed);
+        let end = Instant::now() + EACH;
+        while read().is_empty() && self.run("kill -0 $__goes_on", "").await.codes == [0] {
+            assert!(Instant::now() < end, "{command}: nothing was printed within {EACH:?}");
+            sleep(Duration::from_millis(100)).await;
+        }
+        let stopped = self.run("kill -TERM $__goes_on; wait $__goes_on", "").await;
+        let (codes, printed) = (stopped.codes, read());
+        // Its own word for having been told, or the shell's.
+        if printed.is_empty() || ![130, 143].contains(&codes[0]) {
+            return Err(format!("exit code {codes:?}\n{printed}{}", stopped.printed));
+        }
+        Ok(())
+    }
+
     /// Starts a controller in the background.
     pub(crate) async fn start_controller(&mut self, command: &str) {
         let log = self.notes.path().join(format!("controller-{}.log", self.typed));
@@ -152,13 +181,12 @@ impl Ended {
 
 /// How a command may end.
 fn expected(part: &str, last: bool) -> &'static [i32] {
-    match part.split_whitespace().next().unwrap_or_default() {
-        // Ended by the test.
-        "timeout" => &[130],
+    let mut words = without_assignments(part);
+    match words.next().unwrap_or_default() {
         // Nothing of the kind is there, where nothing is wrong.
         "grep" => &[0, 1],
         // Differences are no failure.
-        "openclaw-controller" if part.starts_with("openclaw-controller diff") => &[0, 1],
+        "openclaw-controller" if words.next() == Some("diff") => &[0, 1],
         // Its reader has gone.
         _ if !last => &[0, 141],
         _ => &[0],

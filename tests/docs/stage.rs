@@ -130,11 +130,20 @@ impl Stage {
         let binary = Path::new(env!("CARGO_BIN_EXE_openclaw-controller"));
         let psql = shared_postgres().await.psql_path();
         let promtool = lab::promtool().await.unwrap();
+        let jq = lab::jq().await.unwrap();
         let mut path: Vec<&str> = [binary, &psql, &promtool]
             .iter()
             .map(|program| program.parent().unwrap().to_str().unwrap())
             .collect();
+        path.push(jq.to_str().unwrap());
         let usual = std::env::var("PATH").unwrap();
+        for program in ["curl", "openssl"] {
+            let is_there = std::env::split_paths(&usual).any(|directory| directory.join(program).is_file());
+            assert!(
+                is_there,
+                "pages use {program}, which is not installed: apt-get install {program}"
+            );
+        }
         path.push(&usual);
         Self {
             database: Database::empty().await,
@@ -208,13 +217,12 @@ impl Stage {
                 self.backends_database().await;
             }
         }
-        let mut text = self.with_database(command);
+        let mut text = with_gateway_tokens(&self.with_database(command));
         let token = TOKEN.to_owned();
         let directory = self.directory.path().display();
         let mut here = vec![
             (SAID_URL.to_owned(), self.gateways[0].server.url()),
-            ("the gateway''s token".to_owned(), token.clone()),
-            ("the gateway's token".to_owned(), token),
+            ("the gateway''s token".to_owned(), token),
             ("--gateway ID".to_owned(), format!("--gateway {GATEWAY}")),
             (
                 "/path/to/the/backend/templates".to_owned(),
@@ -326,6 +334,45 @@ impl Stage {
                 urls = urls.join(", ")
             ))
             .await
+    }
+}
+
+/// The text with the token of the gateways here wherever a variable is set that holds one.
+fn with_gateway_tokens(text: &str) -> String {
+    const VARIABLE: &str = "OPENCLAW_GATEWAY_TOKEN_";
+    let mut here = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(VARIABLE) {
+        let name = rest[at..]
+            .find(|char: char| !(char.is_ascii_uppercase() || char.is_ascii_digit() || char == '_'))
+            .map_or(rest.len(), |length| at + length);
+        here.push_str(&rest[..name]);
+        rest = &rest[name..];
+        let Some(value) = rest.strip_prefix('=') else { continue };
+        let end = match value.chars().next() {
+            Some(quote @ ('"' | '\'')) => value[1..].find(quote).map_or(value.len(), |length| length + 2),
+            _ => value.find(char::is_whitespace).unwrap_or(value.len()),
+        };
+        here.push_str(&format!("='{TOKEN}'"));
+        rest = &value[end..];
+    }
+    here + rest
+}
+
+#[test]
+fn variables_for_gateways_tokens_hold_the_token_here() {
+    for (said, here) in [
+        (
+            "export OPENCLAW_GATEWAY_TOKEN_A=\"the gateway's token\"  # a",
+            "export OPENCLAW_GATEWAY_TOKEN_A='TOKEN'  # a",
+        ),
+        (
+            "OPENCLAW_GATEWAY_TOKEN_B=… openclaw-controller run",
+            "OPENCLAW_GATEWAY_TOKEN_B='TOKEN' openclaw-controller run",
+        ),
+        ("env:OPENCLAW_GATEWAY_TOKEN_C", "env:OPENCLAW_GATEWAY_TOKEN_C"),
+    ] {
+        assert_eq!(with_gateway_tokens(said), here.replace("TOKEN'", &format!("{TOKEN}'")));
     }
 }
 

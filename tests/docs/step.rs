@@ -159,6 +159,12 @@ pub(crate) fn without_remark(text: &str) -> &str {
     text.trim_end()
 }
 
+/// The words of a command, without the variables that are set for it.
+pub(crate) fn without_assignments(command: &str) -> impl Iterator<Item = &str> {
+    let words = command.split_whitespace();
+    words.skip_while(|word| word.contains('=') && !word.starts_with('-'))
+}
+
 /// Text in parts, as separated by a character outside quotes and remarks.
 pub(crate) fn outside_quotes(text: &str, separator: char) -> Vec<String> {
     let mut parts = vec![String::new()];
