@@ -49,7 +49,8 @@ if [ "${1:-}" = --inside ]; then
     printf '[Unit]\nDescription=%s\n' "$target" >"$root/run/units/$target.target"
   done
   install -m 0755 "$binary" "$root/usr/bin/openclaw-controller"
-  rm -rf "$root/etc/openclaw-controller"
+  # What a controller of this machine has left is not this one's.
+  rm -rf "$root/etc/openclaw-controller" "$root/var/lib/openclaw-controller" "$root/var/lib/private/openclaw-controller"
   cp -r --preserve=mode "$etc" "$root/etc/openclaw-controller"
 
   cd "$root"

@@ -60,7 +60,7 @@ struct Pruner<'a> {
     staying: Vec<&'a AgentRow>,
 }
 
-impl Pruner<'_> {
+impl<'a> Pruner<'a> {
     fn name(&self, organization: Option<Uuid>, name: Option<&str>) -> String {
         let owner = organization
             .and_then(|id| self.names.get(&id))
@@ -77,6 +77,7 @@ impl Pruner<'_> {
     fn agents(&mut self, plan: &mut Plan) {
         let boards: HashMap<Uuid, _> = self.rows.boards.iter().map(|row| (row.id, row)).collect();
         let gateways: HashMap<Uuid, _> = self.rows.gateways.iter().map(|row| (row.id, row)).collect();
+        let mut last_leads = Vec::new();
         for row in &self.rows.agents {
             let place = match row.board_id {
                 Some(board) => boards
@@ -127,7 +128,40 @@ impl Pruner<'_> {
             if action == Action::RequestRemoval {
                 self.staying.push(row);
             }
-            plan.changes.push(change(Table::Agents, row.id, name, action));
+            match row
+                .board_id
+                .filter(|board| row.is_board_lead && !self.boards.contains(board))
+            {
+                Some(board) if action == Action::Delete => last_leads.push((row, board, name)),
+                _ => plan.changes.push(change(Table::Agents, row.id, name, action)),
+            }
+        }
+        self.last_leads(last_leads, plan);
+    }
+
+    /// The controller gives a board that has no lead a new one, so the row of its last one goes when the board does.
+    fn last_leads(&mut self, leads: Vec<(&'a AgentRow, Uuid, String)>, plan: &mut Plan) {
+        let with_boards: HashSet<Uuid> = leads.iter().map(|(_, board, _)| *board).collect();
+        let staying: HashSet<Uuid> = with_boards
+            .into_iter()
+            .filter(|board| {
+                self.staying.iter().any(|agent| agent.board_id == Some(*board))
+                    || self.references(Table::Boards, *board).is_some()
+            })
+            .collect();
+        for (row, board, name) in leads {
+            if staying.contains(&board) {
+                plan.notes.push(format!(
+                    "agent {name}: it is gone from its gateway, and its row goes when its board does, which would be given \
+                     another lead before{}",
+                    self.references(Table::Boards, board)
+                        .map(|why| format!(": {why}"))
+                        .unwrap_or_default()
+                ));
+                self.staying.push(row);
+            } else {
+                plan.changes.push(change(Table::Agents, row.id, name, Action::Delete));
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! The JSON Schema of fleet files, for editors.
 
 use schemars::generate::SchemaSettings;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::model::Fleet;
 
@@ -15,5 +15,15 @@ pub fn schema() -> String {
         .into_root_schema_for::<Fleet>();
     let mut schema = Value::from(schema);
     schema["title"] = "A fleet of openclaw-controller".into();
+    for object in ["Organization", "Gateway", "Board", "Agent"] {
+        // What else is left out is left alone, or has a default.
+        if let Some(definition) = schema["$defs"][object].as_object_mut() {
+            definition.remove("required");
+            definition.insert(
+                "anyOf".into(),
+                json!([{ "required": ["id"] }, { "required": ["name"] }]),
+            );
+        }
+    }
     format!("{schema:#}\n")
 }

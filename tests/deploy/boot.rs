@@ -62,8 +62,16 @@ impl Systemd {
 
     async fn succeeds(&self, arguments: &[&str]) {
         let output = self.systemctl(arguments).await;
+        if output.status.success() {
+            return;
+        }
         let (stdout, stderr) = texts(&output);
-        assert!(output.status.success(), "systemctl {arguments:?}: {stdout}{stderr}");
+        let (status, _) = texts(
+            &self
+                .systemctl(&["status", "--full", "--lines=50", "openclaw-controller*"])
+                .await,
+        );
+        panic!("systemctl {arguments:?}: {stdout}{stderr}\n{status}");
     }
 
     /// One property of the controller's unit.

@@ -99,12 +99,38 @@ async fn the_daemon_does_all_its_work_with_its_role_alone_and_beside_an_existing
             &["get", "agents", "-o", "wide"] as &[_],
             &["get", "boards"],
             &["get", "gateways", "-o", "json"],
+            &["get", "events"],
             &["get", "unmanaged", "--gateway", &gateway],
+            &["describe", "gateway", &gateway, "--plan", "always"],
+            &["describe", "board", "Board"],
+            &["describe", "agent", "Wren"],
+            &["wake", "--agent", "Wren"],
             &["rotate-token", "--agent", &agent, "--wait"],
             &["sync", "--gateway", &gateway],
         ] {
             let done = command(arguments, &environment).await;
             assert_eq!(done.code, Some(0), "{arguments:?}, existing {existing}: {done:?}");
+        }
+        // Whoever may pause boards is somebody else.
+        let refused = command(&["pause", "--board", "Board"], &environment).await;
+        assert_eq!(refused.code, Some(2), "{refused:?}");
+        assert!(refused.stderr.contains("board_memory"), "{refused:?}");
+        for (kind, id) in [
+            ("gateways", gateway.clone()),
+            ("boards", fleet.board.to_string()),
+            ("agents", agent.clone()),
+        ] {
+            for path in [
+                format!("/{kind}"),
+                format!("/{kind}/{id}"),
+                format!("/api/v1/{kind}"),
+                format!("/api/v1/{kind}/{id}"),
+            ] {
+                assert_eq!(daemon.page(&path).await.0, 200, "{path}");
+            }
+        }
+        for path in ["/", "/events", "/api/v1/events", "/api/v1/status"] {
+            assert_eq!(daemon.page(path).await.0, 200, "{path}");
         }
         // What happens on gateways is written down.
         let count = async |table: &str| {

@@ -134,13 +134,26 @@ async fn other_organizations_leads_of_the_controllers_making_and_what_others_ref
              INSERT INTO boards (id, organization_id, name, slug, description, max_agents)
              SELECT gen_random_uuid(), organization_id, 'Old', 'old', '', 1 FROM boards WHERE name = 'Newsletter';
              INSERT INTO board_memory (id, board_id, content, is_chat) SELECT gen_random_uuid(), id, 'hello', true FROM boards
-              WHERE name = 'Old'",
+              WHERE name = 'Old';
+             INSERT INTO agents (id, board_id, gateway_id, name, status, is_board_lead, lifecycle_generation, wake_attempts,
+                                 delete_requested_at)
+             SELECT gen_random_uuid(), old.id, new.gateway_id, 'Gone', 'deleting', true, 0, 0, now() FROM boards old, boards new
+              WHERE old.name = 'Old' AND new.name = 'Newsletter';
+             INSERT INTO openclaw_controller.agent_records (agent_id, conditions)
+             SELECT id, '[{\"type\": \"Deleted\", \"status\": \"True\"}]' FROM agents WHERE name = 'Gone'",
         )
         .await;
     let before = desk.rows().await;
     let printed = desk.applied(EXAMPLE, &["--prune"]).await;
     assert!(
-        printed.contains("! board Harbour museum / Old: stays for now: rows of other tables refer to it"),
+        printed.contains("! board Harbour museum / Old: stays for now: an agent's row refers to it"),
+        "{printed}"
+    );
+    // Without it the board would be given another lead.
+    assert!(
+        printed.contains(
+            "! agent Harbour museum / Old / Gone: it is gone from its gateway, and its row goes when its board does"
+        ),
         "{printed}"
     );
     assert!(printed.contains("board_memory (1)"), "{printed}");
@@ -148,6 +161,7 @@ async fn other_organizations_leads_of_the_controllers_making_and_what_others_ref
     assert_eq!(desk.rows().await, before);
     desk.database.execute("DELETE FROM board_memory").await;
     let printed = desk.applied(EXAMPLE, &["--prune"]).await;
+    assert!(printed.contains("- agent Harbour museum / Old / Gone"), "{printed}");
     assert!(printed.contains("- board Harbour museum / Old"), "{printed}");
     // A lead that the file names takes the place of the other.
     let led = EXAMPLE.replace(

@@ -22,7 +22,8 @@ pub(super) fn what_next(target: &DemoTarget, gateway: &DemoGateway, postgres: &P
     let identity = device_identity.display();
     let mut text = format!(
         "\
-The status page, for a browser on this machine:  {base_url}/
+The status page, with what differs, when it is tried again, and what happened:
+  {base_url}/
 
 What to try, in another terminal:
 
