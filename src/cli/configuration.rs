@@ -23,7 +23,8 @@ const HEAD: &str = "\
 <!-- Made of the program's own definitions by `make docs`. What is wrong here is put right there: src/config.rs, src/config/, src/cli/. -->
 
 Every setting is a flag and an environment variable. The flag goes before the variable, and the variable before the default. There is no
-configuration file: systemd's `EnvironmentFile=`, a Compose file or a ConfigMap is where variables are kept ([deploy.md](deploy.md)).
+configuration file: systemd's `EnvironmentFile=`, a Compose file or a ConfigMap is where variables are kept ([deploy.md](deploy.md)). What gateways' URLs,
+tokens, certificates and templates can be is said in [connecting.md](connecting.md).
 
 - **Secrets are never arguments**, because everybody on a machine can read those. They come from [the environment](#environment), from files
   that settings name, and of gateways also from their rows.
