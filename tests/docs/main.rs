@@ -3,7 +3,6 @@
 #![cfg(feature = "sim")]
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::panic,
     reason = "a test says by a panic what went wrong"
 )]

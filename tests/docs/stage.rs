@@ -353,7 +353,9 @@ fn with_gateway_tokens(text: &str) -> String {
             Some(quote @ ('"' | '\'')) => value[1..].find(quote).map_or(value.len(), |length| length + 2),
             _ => value.find(char::is_whitespace).unwrap_or(value.len()),
         };
-        here.push_str(&format!("='{TOKEN}'"));
+        here.push_str("='");
+        here.push_str(TOKEN);
+        here.push('\'');
         rest = &value[end..];
     }
     here + rest
