@@ -65,6 +65,10 @@ shots: ## Pictures of the status page, made by the tests, into target/shots; the
 	PAGE_SHOTS=$(CURDIR)/target/shots $(CARGO) test --locked --features sim --test page browser::
 	cp target/shots/healthy-light.png docs/status-page.png
 
+.PHONY: docs
+docs: ## The page about configuration anew, from the program's own definitions
+	WRITE_DOCS=1 $(CARGO) test --locked --features sim --test docs the_page_about_configuration
+
 .PHONY: bench
 bench: ## Convergence against the bare minimal calls, on real gateways (several minutes)
 	$(CARGO) bench --locked --features sim --bench convergence -- $(if $(GATEWAY),--gateway $(GATEWAY))

@@ -7,6 +7,8 @@
 )]
 
 mod apply;
+#[cfg(feature = "sim")]
+mod configuration;
 mod describe;
 mod diff;
 mod export;
@@ -41,6 +43,8 @@ use crate::config::{self, RunArgs};
 use crate::config::{ConnectionArgs, DesiredArgs, ExistenceArgs, GatewayArgs, PageArgs, TokenArgs};
 use crate::store::{PgOptions, PgStore, StoreError};
 use crate::telemetry::{self, LogFormat};
+#[cfg(feature = "sim")]
+pub use configuration::{CONFIGURATION_FILE, configuration};
 
 /// Exit code of `diff` when something would change.
 const DIFFERENCES: u8 = 1;

@@ -76,6 +76,14 @@ pub async fn deploy_tools() -> Result<PathBuf> {
     script("install-deploy-tools.sh", &[]).await
 }
 
+/// The directory with `jq`, which pages of the documentation have their readers use.
+///
+/// # Errors
+/// When it can be neither found nor installed.
+pub async fn jq() -> Result<PathBuf> {
+    script("install-jq.sh", &[]).await
+}
+
 /// The JSON Schema of OpenAPI documents of version 3.1.
 ///
 /// # Errors

@@ -23,7 +23,7 @@ mod shared;
 
 pub use browser::Browser;
 pub use gateway::{Options, RealGateway};
-pub use install::{CONTRACT, VERSIONS, cache_dir, deploy_tools, openapi_schema, protocol_schema};
+pub use install::{CONTRACT, VERSIONS, cache_dir, deploy_tools, jq, openapi_schema, protocol_schema};
 pub use network::{Network, in_own_network};
 pub use port::free as free_port;
 pub use postgres::{Postgres, PostgresOptions};

@@ -3,7 +3,6 @@
 #![cfg(feature = "sim")]
 #![expect(clippy::unwrap_used, reason = "a test says by a panic what went wrong")]
 
-mod documented;
 mod existing;
 mod leads;
 mod named;
