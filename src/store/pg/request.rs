@@ -55,18 +55,7 @@ impl PgStore {
         };
         let mut session = self.session().await?;
         let mut tx = self.begin_write(&mut session).await?;
-        let known = format!("SELECT id FROM {table} WHERE id = ANY ($1)");
-        let known: HashSet<Uuid> = sqlx::query_scalar(AssertSqlSafe(known))
-            .bind(&ids)
-            .fetch_all(&mut *tx)
-            .await?
-            .into_iter()
-            .collect();
-        let missing: Vec<String> = ids
-            .iter()
-            .filter(|id| !known.contains(*id))
-            .map(ToString::to_string)
-            .collect();
+        let missing = missing(&mut tx, table, &ids).await?;
         if !missing.is_empty() {
             tx.rollback().await?;
             session.done();
@@ -109,18 +98,10 @@ impl PgStore {
         let ids: Vec<Uuid> = boards.iter().map(|id| id.0).collect();
         let mut session = self.session().await?;
         let mut tx = self.begin_write(&mut session).await?;
-        let known: HashSet<Uuid> = sqlx::query_scalar("SELECT id FROM boards WHERE id = ANY ($1)")
-            .bind(&ids)
-            .fetch_all(&mut *tx)
-            .await?
-            .into_iter()
-            .collect();
-        let missing: Vec<String> = ids
-            .iter()
-            .filter(|id| !known.contains(*id))
-            .map(ToString::to_string)
-            .collect();
+        let missing = missing(&mut tx, "boards", &ids).await?;
         if !missing.is_empty() {
+            tx.rollback().await?;
+            session.done();
             return Err(unknown("board", &missing));
         }
         let is_paused = async |tx: &mut PgConnection| -> Result<HashSet<Uuid>, sqlx::Error> {
@@ -128,8 +109,10 @@ impl PgStore {
             Ok(paused.into_iter().collect())
         };
         let before = is_paused(&mut tx).await?;
-        let mut to_tell: Vec<Uuid> = known.into_iter().filter(|id| before.contains(id) != paused).collect();
+        let differs = |id: &Uuid| before.contains(id) != paused;
+        let mut to_tell: Vec<Uuid> = ids.iter().copied().filter(differs).collect();
         to_tell.sort_unstable();
+        to_tell.dedup();
         // Newer than every word before it, whatever clock that was dated by.
         sqlx::query(
             "INSERT INTO board_memory (id, board_id, content, is_chat, source, created_at)
@@ -196,4 +179,13 @@ impl PgStore {
             })
             .collect()
     }
+}
+
+/// Those of the ids that have no row in a table.
+async fn missing(tx: &mut PgConnection, table: &str, ids: &[Uuid]) -> Result<Vec<String>, sqlx::Error> {
+    let known = format!("SELECT id FROM {table} WHERE id = ANY ($1)");
+    let known: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(known)).bind(ids).fetch_all(tx).await?;
+    let known: HashSet<Uuid> = known.into_iter().collect();
+    let missing = ids.iter().filter(|id| !known.contains(*id));
+    Ok(missing.map(ToString::to_string).collect())
 }
