@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
@@ -10,16 +11,15 @@ use crate::model::{AgentId, AgentRecord, Board, BoardId, GatewayId, GatewayRecor
 use crate::store::{OrphanGateway, StoreError};
 
 impl PgStore {
-    /// These gateways, or all of them, as of one instant; ordered by id. `conditions`: whether with those of the agents.
+    /// This gateway, or all of them, as of one instant; ordered by id. `conditions`: whether with those of the agents.
     pub(super) async fn load(
         &self,
-        ids: Option<&[GatewayId]>,
+        only: Option<GatewayId>,
         conditions: bool,
     ) -> Result<Vec<GatewaySnapshot>, StoreError> {
-        let ids: Option<Vec<Uuid>> = ids.map(|ids| ids.iter().map(|id| id.0).collect());
         let mut session = self.session().await?;
         let mut tx = self.begin_read(&mut session).await?;
-        let snapshots = snapshots(&mut tx, ids, conditions).await?;
+        let snapshots = snapshots(&mut tx, only.map(|id| id.0), conditions).await?;
         tx.commit().await?;
         session.done();
         Ok(snapshots)
@@ -46,7 +46,7 @@ impl PgStore {
             .await?
             .into_iter()
             .collect();
-        for (agent, last, record) in agent_records(&mut tx, &[], None, true).await? {
+        for (agent, last, record) in vanished(&mut tx, None, true).await? {
             let Some(gateway) = last.filter(|gateway| !known.contains(&gateway.0)) else {
                 continue;
             };
@@ -70,12 +70,18 @@ impl PgStore {
 
 async fn snapshots(
     tx: &mut PgConnection,
-    ids: Option<Vec<Uuid>>,
+    only: Option<Uuid>,
     conditions: bool,
 ) -> Result<Vec<GatewaySnapshot>, StoreError> {
     let mut fleet: BTreeMap<GatewayId, GatewaySnapshot> = BTreeMap::new();
-    for row in &sqlx::query(rows::GATEWAYS).bind(&ids).fetch_all(&mut *tx).await? {
+    let gateways = match only {
+        None => sqlx::query(rows::GATEWAYS),
+        Some(id) => sqlx::query(rows::GATEWAY).bind(id),
+    };
+    let mut has_vanished = false;
+    for row in &gateways.fetch_all(&mut *tx).await? {
         let (gateway, owner, record) = rows::gateway(row)?;
+        has_vanished |= row.try_get::<bool, _>("has_vanished")?;
         fleet.insert(
             gateway.id,
             GatewaySnapshot {
@@ -93,14 +99,18 @@ async fn snapshots(
         return Ok(Vec::new());
     }
 
-    let (mut boards, lead_settings) = boards(tx, ids.as_deref(), None).await?;
-    let on_gateways: Vec<Uuid> = boards.keys().map(|id| id.0).collect();
-    let agents = match &ids {
-        None => sqlx::query(rows::AGENTS),
-        Some(ids) => sqlx::query(rows::AGENTS_OF).bind(ids).bind(&on_gateways),
+    let on_them = match only {
+        None => sqlx::query(rows::BOARDS),
+        Some(id) => sqlx::query(rows::BOARDS_ON).bind(id),
     };
+    let (mut boards, lead_settings) = boards(&on_them.fetch_all(&mut *tx).await?)?;
+    let board_ids: Vec<Uuid> = boards.keys().map(|id| id.0).collect();
+    let agents = match only {
+        None => sqlx::query(rows::AGENTS),
+        Some(id) => sqlx::query(rows::AGENTS_ON).bind(id).bind(&board_ids),
+    };
+    let agents = agents.bind(conditions);
     let rows = agents.fetch_all(&mut *tx).await?;
-    let mut home_of: HashMap<AgentId, GatewayId> = HashMap::with_capacity(rows.len());
     let mut elsewhere: Vec<Uuid> = Vec::new();
     let mut wanted: Vec<(GatewayId, BoardId)> = Vec::new();
     for row in &rows {
@@ -108,7 +118,6 @@ async fn snapshots(
         let Some(snapshot) = fleet.get_mut(&home) else {
             continue;
         };
-        home_of.insert(agent.id, home);
         if let Some(board) = agent.board_id
             && boards.get(&board).and_then(|board| board.gateway_id) != Some(home)
         {
@@ -118,20 +127,15 @@ async fn snapshots(
             }
         }
         snapshot.agents.push(agent);
+        snapshot.agent_records.extend(rows::agent_record(row)?);
     }
     // Boards without a gateway, whose agents can only be reported.
     if !elsewhere.is_empty() {
-        boards.extend(self::boards(tx, None, Some(&elsewhere)).await?.0);
-    }
-    let board_ids: Vec<Uuid> = boards.keys().map(|id| id.0).collect();
-    let paused: Vec<Uuid> = sqlx::query_scalar(rows::PAUSED)
-        .bind(&board_ids)
-        .fetch_all(&mut *tx)
-        .await?;
-    for id in paused {
-        if let Some(board) = boards.get_mut(&BoardId(id)) {
-            board.paused = true;
-        }
+        let rows = sqlx::query(rows::BOARDS_OF)
+            .bind(&elsewhere)
+            .fetch_all(&mut *tx)
+            .await?;
+        boards.extend(self::boards(&rows)?.0);
     }
     for (id, settings) in lead_settings {
         let home = boards.get(&id).and_then(|board| board.gateway_id);
@@ -150,10 +154,11 @@ async fn snapshots(
         }
     }
 
-    let agent_ids: Vec<Uuid> = home_of.keys().map(|id| id.0).collect();
-    for (agent, last, record) in agent_records(tx, &agent_ids, ids.as_deref(), conditions).await? {
-        let home = home_of.get(&agent).copied().or(last);
-        if let Some(snapshot) = home.and_then(|home| fleet.get_mut(&home)) {
+    if !has_vanished {
+        return Ok(fleet.into_values().collect());
+    }
+    for (agent, last, record) in vanished(tx, only, conditions).await? {
+        if let Some(snapshot) = last.and_then(|last| fleet.get_mut(&last)) {
             snapshot.agent_records.insert(agent, record);
         }
     }
@@ -163,14 +168,9 @@ async fn snapshots(
 /// Boards, and what was chosen for the leads of some of them.
 type Boards = (HashMap<BoardId, Board>, HashMap<BoardId, LeadSettings>);
 
-async fn boards(tx: &mut PgConnection, gateways: Option<&[Uuid]>, ids: Option<&[Uuid]>) -> Result<Boards, StoreError> {
-    let rows = sqlx::query(rows::BOARDS)
-        .bind(gateways)
-        .bind(ids)
-        .fetch_all(&mut *tx)
-        .await?;
+fn boards(rows: &[PgRow]) -> Result<Boards, StoreError> {
     let (mut boards, mut settings) = (HashMap::with_capacity(rows.len()), HashMap::new());
-    for row in &rows {
+    for row in rows {
         let board = rows::board(row)?;
         if let Some(chosen) = rows::lead_settings(row)? {
             settings.insert(board.id, chosen);
@@ -180,17 +180,22 @@ async fn boards(tx: &mut PgConnection, gateways: Option<&[Uuid]>, ids: Option<&[
     Ok((boards, settings))
 }
 
-async fn agent_records(
+/// Records of agents without a row that were last on this gateway, or on any, and on which.
+async fn vanished(
     tx: &mut PgConnection,
-    agents: &[Uuid],
-    gateways: Option<&[Uuid]>,
+    gateway: Option<Uuid>,
     conditions: bool,
 ) -> Result<Vec<(AgentId, Option<GatewayId>, AgentRecord)>, StoreError> {
-    let rows = sqlx::query(rows::AGENT_RECORDS)
-        .bind(agents)
-        .bind(gateways)
-        .bind(conditions)
-        .fetch_all(&mut *tx)
-        .await?;
-    rows.iter().map(rows::agent_record).collect()
+    let query = match gateway {
+        None => sqlx::query(rows::VANISHED),
+        Some(gateway) => sqlx::query(rows::VANISHED_FROM).bind(gateway),
+    };
+    let mut vanished = Vec::new();
+    for row in &query.bind(conditions).fetch_all(&mut *tx).await? {
+        if let Some((agent, record)) = rows::agent_record(row)? {
+            let last = row.try_get::<Option<Uuid>, _>("last_gateway_id")?.map(GatewayId);
+            vanished.push((agent, last, record));
+        }
+    }
+    Ok(vanished)
 }

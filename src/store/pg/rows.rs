@@ -14,14 +14,19 @@ use crate::model::{
 };
 use crate::store::StoreError;
 
-/// Gateways with their owners and our records of them. `$1`: their ids, or null for all.
-pub(super) const GATEWAYS: &str = "
+macro_rules! gateways {
+    ($filter:literal, $has_vanished:literal) => {
+        concat!(
+            "
     SELECT g.id, coalesce(g.organization_id, '00000000-0000-0000-0000-000000000000') AS organization_id,
            coalesce(g.name, '') AS name, g.url, g.token, g.workspace_root, g.disable_device_pairing, g.allow_insecure_tls,
            CASE WHEN g.created_at IS NULL THEN '0001-01-01'
                 ELSE least(greatest(g.created_at, '0001-01-01'), '9999-12-31') END AS created_at,
            u.id AS user_id, u.email, u.name AS user_name, u.preferred_name, u.pronouns, u.timezone, u.notes, u.context,
-           coalesce(r.generation, 0) AS generation, r.spec_digest, r.conditions::text AS conditions, r.server_version, r.protocol
+           coalesce(r.generation, 0) AS generation, r.spec_digest, r.conditions::text AS conditions, r.server_version, r.protocol,
+           ",
+            $has_vanished,
+            " AS has_vanished
       FROM gateways g
       LEFT JOIN LATERAL (
             SELECT m.user_id FROM organization_members m
@@ -31,11 +36,53 @@ pub(super) const GATEWAYS: &str = "
       LEFT JOIN users chosen ON chosen.id = s.user_id
       LEFT JOIN users u ON u.id = coalesce(chosen.id, owner.user_id)
       LEFT JOIN openclaw_controller.gateway_records r ON r.gateway_id = g.id
-     WHERE $1::uuid[] IS NULL OR g.id = ANY ($1)
-     ORDER BY g.id";
+             ",
+            $filter,
+            " ORDER BY g.id"
+        )
+    };
+}
 
-/// Boards, with what was chosen for their leads. `$1`: the ids of their gateways, or null for any; `$2`: their own ids, or null for any.
-pub(super) const BOARDS: &str = "
+/// All gateways, with their owners, our records of them, and whether [`VANISHED`] may have agents that were last on them.
+pub(super) const GATEWAYS: &str = gateways!("", "true");
+
+/// The same of the gateway `$1`.
+///
+/// A query of its own, as those below that are about one gateway: Postgres plans one that says "or all", or that takes any number
+/// of gateways, anew each time, which takes longer than it runs.
+pub(super) const GATEWAY: &str = gateways!(
+    "WHERE g.id = $1",
+    // Counted, for then all of them are joined at once; one after the other would be looked up to tell that there is none.
+    "(SELECT count(*) > 0 FROM openclaw_controller.agent_records v
+       WHERE coalesce(v.placement_gateway_id, v.home_gateway_id) = $1
+         AND NOT EXISTS (SELECT FROM agents a WHERE a.id = v.agent_id))"
+);
+
+macro_rules! paused {
+    ($($boards:literal),+) => {
+        concat!(
+            r"
+    SELECT board_id FROM (
+        SELECT DISTINCT ON (board_id) board_id,
+               lower(btrim(content::text, E'\t\n\u000B\f\r\u001C\u001D\u001E\u001F \u0085\u00A0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200A\u2028\u2029\u202F\u205F\u3000')) AS word
+          FROM board_memory
+         WHERE board_id = ANY (",
+            $($boards,)+
+            r") AND is_chat
+           AND lower(btrim(content::text, E'\t\n\u000B\f\r\u001C\u001D\u001E\u001F \u0085\u00A0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200A\u2028\u2029\u202F\u205F\u3000')) IN ('/pause', '/resume')
+         ORDER BY board_id, created_at DESC NULLS LAST, id DESC) newest
+     WHERE word = '/pause'"
+        )
+    };
+}
+
+/// Those boards among `$1` whose newest word is `/pause`. The whitespace is Python's, and the expression that of our index.
+pub(super) const PAUSED: &str = paused!("$1");
+
+macro_rules! boards {
+    ($filter:literal) => {
+        concat!(
+            "
     SELECT b.id, coalesce(b.organization_id, '00000000-0000-0000-0000-000000000000') AS organization_id,
            coalesce(b.name, '') AS name, coalesce(slug, '') AS slug, gateway_id, coalesce(board_type, '') AS board_type,
            objective, success_metrics::text AS success_metrics,
@@ -47,23 +94,43 @@ pub(super) const BOARDS: &str = "
            coalesce(only_lead_can_change_status, false) AS only_lead_can_change_status,
            coalesce(comment_required_for_review, false) AS comment_required_for_review,
            max_agents::integer AS max_agents,
+           b.id IN (",
+            // By ids, not by a join: only so is it looked for by an index, whichever there is.
+            paused!("ARRAY (SELECT b.id FROM boards b WHERE ", $filter, ")"),
+            ") AS paused,
            s.board_id IS NOT NULL AS has_settings, s.lead_name, s.lead_identity::text AS lead_identity
       FROM boards b LEFT JOIN openclaw_controller.board_settings s ON s.board_id = b.id
-     WHERE ($1::uuid[] IS NULL OR b.gateway_id = ANY ($1)) AND ($2::uuid[] IS NULL OR b.id = ANY ($2))";
+     WHERE ",
+            $filter
+        )
+    };
+}
 
-/// Those boards among `$1` whose newest word is `/pause`. The whitespace is Python's, and the expression that of our index.
-pub(super) const PAUSED: &str = r"
-    SELECT board_id FROM (
-        SELECT DISTINCT ON (board_id) board_id,
-               lower(btrim(content::text, E'\t\n\u000B\f\r\u001C\u001D\u001E\u001F \u0085\u00A0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200A\u2028\u2029\u202F\u205F\u3000')) AS word
-          FROM board_memory
-         WHERE board_id = ANY ($1) AND is_chat
-           AND lower(btrim(content::text, E'\t\n\u000B\f\r\u001C\u001D\u001E\u001F \u0085\u00A0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200A\u2028\u2029\u202F\u205F\u3000')) IN ('/pause', '/resume')
-         ORDER BY board_id, created_at DESC NULLS LAST, id DESC) newest
-     WHERE word = '/pause'";
+/// All boards, with what was chosen for their leads.
+pub(super) const BOARDS: &str = boards!("true");
+
+/// The same of the boards on the gateway `$1`.
+pub(super) const BOARDS_ON: &str = boards!("b.gateway_id = $1");
+
+/// The same of the boards `$1`.
+pub(super) const BOARDS_OF: &str = boards!("b.id = ANY ($1)");
+
+/// Our record of an agent, as [`agent_record`] reads it.
+macro_rules! record {
+    ($conditions:literal) => {
+        concat!(
+            "r.agent_id, r.generation, r.spec_digest, CASE WHEN ",
+            $conditions,
+            " THEN r.conditions::text END AS conditions, r.placement_gateway_id, r.placement_agent_id,
+           r.registering_since, r.first_provisioned_at, r.rotated_for,
+           r.woken_for, r.wake_asked, r.wake_counter, r.wake_attempts, r.wake_first, r.wake_sent_at, r.wake_deadline,
+           r.wake_gave_up, r.wake_foreign"
+        )
+    };
+}
 
 macro_rules! agents {
-    ($filter:literal) => {
+    ($filter:literal, $conditions:literal) => {
         concat!(
             "
     SELECT a.id, a.board_id, a.gateway_id, coalesce(b.gateway_id, a.gateway_id) AS home_gateway_id,
@@ -77,10 +144,13 @@ macro_rules! agents {
            coalesce(a.is_board_lead, false) AS is_board_lead, a.last_provision_error,
            CASE WHEN a.created_at IS NULL THEN '0001-01-01'
                 ELSE least(greatest(a.created_at, '0001-01-01'), '9999-12-31') END AS created_at,
-           q.rotate_requested_at, q.wake_requested_at
+           q.rotate_requested_at, q.wake_requested_at, ",
+            record!($conditions),
+            "
       FROM agents a
       LEFT JOIN boards b ON b.id = a.board_id
       LEFT JOIN openclaw_controller.agent_requests q ON q.agent_id = a.id
+      LEFT JOIN openclaw_controller.agent_records r ON r.agent_id = a.id
               ",
             $filter,
             " ORDER BY created_at, a.id"
@@ -88,46 +158,34 @@ macro_rules! agents {
     };
 }
 
-/// All agents, oldest first, with the gateway that they belong to.
-pub(super) const AGENTS: &str = agents!("");
+/// All agents, oldest first, with the gateway that they belong to and our records of them; `$1`: whether with their conditions.
+pub(super) const AGENTS: &str = agents!("", "$1");
 
-/// The agents that belong to the gateways `$1`; `$2`: the ids of the boards on them. So written that indexes can find them.
-pub(super) const AGENTS_OF: &str = agents!(
-    "WHERE (a.gateway_id = ANY ($1) OR a.board_id = ANY ($2)) AND coalesce(b.gateway_id, a.gateway_id) = ANY ($1)"
+/// The agents that belong to the gateway `$1`; `$2`: the ids of the boards on it; `$3`: whether with their conditions. So
+/// written that indexes can find them.
+pub(super) const AGENTS_ON: &str = agents!(
+    "WHERE (a.gateway_id = $1 OR a.board_id = ANY ($2)) AND coalesce(b.gateway_id, a.gateway_id) = $1",
+    "$3"
 );
 
-macro_rules! agent_records {
-    ($from:literal) => {
+macro_rules! vanished {
+    ($filter:literal, $conditions:literal) => {
         concat!(
-            "
-    SELECT r.agent_id, r.generation, r.spec_digest, CASE WHEN $3 THEN r.conditions::text END AS conditions,
-           r.placement_gateway_id, r.placement_agent_id,
-           r.registering_since, r.first_provisioned_at, r.rotated_for,
-           r.woken_for, r.wake_asked, r.wake_counter, r.wake_attempts, r.wake_first, r.wake_sent_at, r.wake_deadline,
-           r.wake_gave_up, r.wake_foreign,
-           coalesce(r.placement_gateway_id, r.home_gateway_id) AS last_gateway_id
-      FROM ",
-            $from
+            "SELECT ",
+            record!($conditions),
+            ", coalesce(r.placement_gateway_id, r.home_gateway_id) AS last_gateway_id
+      FROM openclaw_controller.agent_records r
+     WHERE NOT EXISTS (SELECT FROM agents a WHERE a.id = r.agent_id)",
+            $filter
         )
     };
 }
 
-/// Our records of the agents `$1`, and of agents without a row that were last on one of the gateways `$2` (null: on any);
-/// `$3`: whether with their conditions.
-///
-/// The ids are joined rather than looked for in an array: Postgres estimates an array element by element each time it plans,
-/// which takes longer than the query (3 ms for 100 ids).
-pub(super) const AGENT_RECORDS: &str = concat!(
-    agent_records!(
-        "unnest($1::uuid[]) AS wanted (id) JOIN openclaw_controller.agent_records r ON r.agent_id = wanted.id"
-    ),
-    " UNION ALL ",
-    agent_records!(
-        "openclaw_controller.agent_records r
-     WHERE ($2::uuid[] IS NULL OR coalesce(r.placement_gateway_id, r.home_gateway_id) = ANY ($2))
-       AND NOT EXISTS (SELECT FROM agents a WHERE a.id = r.agent_id)"
-    )
-);
+/// Our records of all agents without a row, with the gateway that they were last on; `$1`: whether with their conditions.
+pub(super) const VANISHED: &str = vanished!("", "$1");
+
+/// The same of those that were last on the gateway `$1`; `$2`: whether with their conditions.
+pub(super) const VANISHED_FROM: &str = vanished!(" AND coalesce(r.placement_gateway_id, r.home_gateway_id) = $1", "$2");
 
 /// A row of [`GATEWAYS`].
 pub(super) fn gateway(row: &PgRow) -> Result<(GatewayRow, Option<User>, GatewayRecord), StoreError> {
@@ -173,7 +231,7 @@ pub(super) fn gateway_record(row: &PgRow) -> Result<GatewayRecord, sqlx::Error> 
     })
 }
 
-/// A row of [`BOARDS`]; whether it is paused is told by [`PAUSED`].
+/// A row of [`BOARDS`].
 pub(super) fn board(row: &PgRow) -> Result<Board, StoreError> {
     let id: Uuid = row.try_get("id")?;
     let read = || -> Result<_, sqlx::Error> {
@@ -194,7 +252,7 @@ pub(super) fn board(row: &PgRow) -> Result<Board, StoreError> {
             only_lead_can_change_status: row.try_get("only_lead_can_change_status")?,
             comment_required_for_review: row.try_get("comment_required_for_review")?,
             max_agents: row.try_get("max_agents")?,
-            paused: false,
+            paused: row.try_get("paused")?,
         })
     };
     read().about(|| format!("board {id}"))
@@ -246,13 +304,15 @@ pub(super) fn agent(row: &PgRow) -> Result<(GatewayId, AgentRow), StoreError> {
     read().about(|| format!("agent {id}"))
 }
 
-/// A row of [`AGENT_RECORDS`], with the gateway that the agent was last on.
-pub(super) fn agent_record(row: &PgRow) -> Result<(AgentId, Option<GatewayId>, AgentRecord), StoreError> {
-    let id: Uuid = row.try_get("agent_id")?;
+/// The record in a row of [`AGENTS`] or [`VANISHED`], if there is one.
+pub(super) fn agent_record(row: &PgRow) -> Result<Option<(AgentId, AgentRecord)>, StoreError> {
+    let Some(id): Option<Uuid> = row.try_get("agent_id")? else {
+        return Ok(None);
+    };
     let read = || -> Result<_, sqlx::Error> {
         let gateway: Option<Uuid> = row.try_get("placement_gateway_id")?;
         let agent: Option<String> = row.try_get("placement_agent_id")?;
-        let record = AgentRecord {
+        Ok(AgentRecord {
             generation: row.try_get("generation")?,
             spec_digest: row.try_get("spec_digest")?,
             conditions: conditions(row)?,
@@ -263,11 +323,10 @@ pub(super) fn agent_record(row: &PgRow) -> Result<(AgentId, Option<GatewayId>, A
             first_provisioned_at: row.try_get("first_provisioned_at")?,
             rotated_for: row.try_get("rotated_for")?,
             wake: wake_record(row)?,
-        };
-        let last = row.try_get::<Option<Uuid>, _>("last_gateway_id")?.map(GatewayId);
-        Ok((AgentId(id), last, record))
+        })
     };
-    read().about(|| format!("record of agent {id}"))
+    let record = read().about(|| format!("record of agent {id}"))?;
+    Ok(Some((AgentId(id), record)))
 }
 
 /// The columns of a record that are about wakes.

@@ -29,12 +29,12 @@ impl Store for PgStore {
     }
 
     async fn load_gateway(&self, id: GatewayId) -> Result<Option<GatewaySnapshot>, StoreError> {
-        let mut found = self.bounded(self.load(Some(&[id]), true)).await?;
+        let mut found = self.bounded(self.load(Some(id), true)).await?;
         Ok(found.pop())
     }
 
     async fn reload_gateway(&self, id: GatewayId) -> Result<Option<GatewaySnapshot>, StoreError> {
-        let mut found = self.bounded(self.load(Some(&[id]), false)).await?;
+        let mut found = self.bounded(self.load(Some(id), false)).await?;
         Ok(found.pop())
     }
 
