@@ -14,7 +14,7 @@ pub(super) struct Cache(RwLock<Inner>);
 struct Inner {
     gateways: HashMap<GatewayId, Arc<GatewaySpec>>,
     /// Where each agent stands. An agent stands on one gateway at a time: the one that was loaded last with it.
-    agents: HashMap<AgentId, GatewayId>,
+    agents: HashMap<AgentId, (GatewayId, Arc<AgentSpec>)>,
 }
 
 impl Cache {
@@ -31,9 +31,8 @@ impl Cache {
     /// The agent's spec and its gateway's.
     pub(super) fn agent(&self, id: AgentId) -> Option<(Arc<GatewaySpec>, Arc<AgentSpec>)> {
         let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let gateway = inner.gateways.get(inner.agents.get(&id)?)?;
-        let agent = gateway.agents.iter().find(|agent| agent.row.id == id)?;
-        Some((Arc::clone(gateway), Arc::clone(agent)))
+        let (gateway, agent) = inner.agents.get(&id)?;
+        Some((Arc::clone(inner.gateways.get(gateway)?), Arc::clone(agent)))
     }
 
     /// All gateways.
@@ -51,17 +50,29 @@ impl Cache {
     pub(super) fn insert(&self, spec: Arc<GatewaySpec>) -> Option<Arc<GatewaySpec>> {
         let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let id = spec.id();
-        inner.agents.retain(|_, gateway| *gateway != id);
+        let old = inner.remove(id);
         for agent in &spec.agents {
-            inner.agents.insert(agent.row.id, id);
+            inner.agents.insert(agent.row.id, (id, Arc::clone(agent)));
         }
-        inner.gateways.insert(id, spec)
+        inner.gateways.insert(id, spec);
+        old
     }
 
     /// Forgets a gateway and its agents.
     pub(super) fn remove(&self, id: GatewayId) -> Option<Arc<GatewaySpec>> {
-        let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        inner.agents.retain(|_, gateway| *gateway != id);
-        inner.gateways.remove(&id)
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(id)
+    }
+}
+
+impl Inner {
+    fn remove(&mut self, id: GatewayId) -> Option<Arc<GatewaySpec>> {
+        let old = self.gateways.remove(&id)?;
+        for agent in &old.agents {
+            // One that was loaded with another gateway since stays there.
+            if self.agents.get(&agent.row.id).is_some_and(|(home, _)| *home == id) {
+                self.agents.remove(&agent.row.id);
+            }
+        }
+        Some(old)
     }
 }
