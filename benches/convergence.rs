@@ -7,7 +7,9 @@
 //!
 //! **Edit**: on the gateway with a hundred agents, one row's `soul_template` is changed. Ours is timed from before the `COMMIT`
 //! until the file on the gateway's disk holds the new text, until the controller has read it back, and until the status says
-//! so. Bare is what has to be asked of the gateway for it: one `agents.files.list`, one `agents.files.set`.
+//! so. Bare is what has to be asked of the gateway for it: one `agents.files.list`, one `agents.files.set`. Both begin when the
+//! gateway is at rest: with what it does of its own accord after a cold start it takes the processors away from whoever runs
+//! beside it, now from one kind of edit and now from the other.
 //!
 //! Everything is printed: each sample, the medians, the ratios. Exits with an error if a ratio misses its target.
 
@@ -189,6 +191,12 @@ async fn converge(
         files: files(&gateway, &agents, &database).await?,
         directory: gateway.directory().to_owned(),
     };
+    let started = Instant::now();
+    gateway.at_rest(PATIENCE).await?;
+    println!(
+        "         the gateway is at rest {:.1} s later",
+        started.elapsed().as_secs_f64()
+    );
     edits::measure(arguments, &gateway, &database, &agents, read_back, samples).await?;
     controller.stop().await;
     tokio::task::spawn_blocking(move || drop(gateway)).await?;

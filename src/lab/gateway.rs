@@ -194,6 +194,18 @@ impl RealGateway {
         !processes::tagged(&self.directory).is_empty()
     }
 
+    /// Waits until it does nothing of its own accord. After it was given many agents, or was just started, it is busy for a while
+    /// with what nobody asked for.
+    ///
+    /// # Errors
+    /// When it does not run, or is not at rest within this time.
+    pub async fn at_rest(&self, within: Duration) -> Result<()> {
+        let resting = tokio::time::timeout(within, processes::rest(&self.directory)).await;
+        let runs = resting.with_context(|| format!("the gateway was not at rest after {} s", within.as_secs()))?;
+        ensure!(runs, "the gateway does not run");
+        Ok(())
+    }
+
     /// Stops it in an orderly way, by SIGKILL if that takes more than 15 s. State and port stay.
     ///
     /// # Errors

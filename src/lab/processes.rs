@@ -1,5 +1,6 @@
 //! Finding and ending the processes of a lab directory.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -35,6 +36,42 @@ pub(super) fn tagged(directory: &Path) -> Vec<Pid> {
 
 fn pid(name: &OsStr) -> Option<Pid> {
     Pid::from_raw(name.to_str()?.parse().ok()?)
+}
+
+/// Waits until the processes of `directory` have used less than a twentieth of a processor for a second, all of them the same
+/// ones; `false` if there is none.
+pub(super) async fn rest(directory: &Path) -> bool {
+    const WATCHED: Duration = Duration::from_secs(1);
+    let mut before = processor_times(&tagged(directory));
+    loop {
+        sleep(WATCHED).await;
+        let now = processor_times(&tagged(directory));
+        if now.is_empty() {
+            return false;
+        }
+        let spent = now.values().sum::<Duration>().saturating_sub(before.values().sum());
+        if now.keys().eq(before.keys()) && spent < WATCHED / 20 {
+            return true;
+        }
+        before = now;
+    }
+}
+
+/// How long each of these processes has been on a processor since it started, by its id; without those that have ended.
+fn processor_times(pids: &[Pid]) -> BTreeMap<i32, Duration> {
+    /// What `/proc` counts in: `USER_HZ`, which is 100 for every program on Linux (proc_pid_stat(5)).
+    const TICK: Duration = Duration::from_millis(10);
+    let ticks = |pid: &Pid| -> Option<u32> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+        // The name is in brackets and may hold anything; after it, counted from the state as the first, user and system time
+        // are the 12th and the 13th.
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+        let mut time = || fields.next()?.parse::<u32>().ok();
+        time()?.checked_add(time()?)
+    };
+    pids.iter()
+        .filter_map(|pid| Some((pid.as_raw_nonzero().get(), TICK * ticks(pid)?)))
+        .collect()
 }
 
 /// Sends `signal` to each of `pids`; one that has ended meanwhile is no error.

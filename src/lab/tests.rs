@@ -140,13 +140,16 @@ async fn prometheus_answers_with_data_or_the_reason_and_vanishes() {
 
 // One version stands for all: the others are started by the tests that need them.
 #[tokio::test]
-async fn gateway_2026_9_6_starts_restarts_and_vanishes() {
+async fn gateway_2026_9_6_starts_restarts_comes_to_rest_and_vanishes() {
     let gateway = RealGateway::start(VERSIONS[2], Options::default()).await.unwrap();
     let directory = gateway.directory().to_owned();
     assert!(gateway.is_running());
     gateway.restart().await.unwrap();
+    gateway.at_rest(Duration::from_mins(1)).await.unwrap();
     gateway.kill().await.unwrap();
     assert!(!gateway.is_running());
+    let error = gateway.at_rest(Duration::from_mins(1)).await.unwrap_err();
+    assert!(error.to_string().contains("does not run"), "{error:#}");
     assert!(
         tokio::time::timeout(
             Duration::from_secs(5),
