@@ -124,7 +124,7 @@ pub(super) async fn command(args: GetArgs) -> anyhow::Result<ExitCode> {
                     plain(&look.name),
                     plain(&message)
                 ));
-                errors.push(json!({"gatewayId": look.gateway, "gateway": look.name, "message": message}));
+                errors.push(json!({"gatewayId": look.gateway, "gatewayName": look.name, "message": message}));
             }
         }
         items

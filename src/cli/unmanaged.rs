@@ -31,7 +31,7 @@ pub(super) async fn look(
 pub(super) fn item(gateway: &str, agent: &Unmanaged) -> Item {
     let mut json = json!(agent);
     json["kind"] = "UnmanagedAgent".into();
-    json["gateway"] = gateway.into();
+    json["gatewayName"] = gateway.into();
     let cells = vec![
         cell("GATEWAY", gateway),
         cell("AGENT", &agent.id),

@@ -96,6 +96,7 @@ async fn get_unmanaged_lists_what_no_row_explains_and_writes_nothing() {
         1
     );
     assert_eq!(items[0]["gatewayId"], fleet.gateway.to_string());
+    assert_eq!(items[0]["gatewayName"], "Gateway");
     assert_eq!(value["errors"], json!([]));
     for secret in [TOKEN, &password(&fleet.database.url)] {
         assert!(!got.stdout.contains(secret) && !got.stderr.contains(secret));
@@ -118,6 +119,7 @@ async fn get_unmanaged_lists_what_no_row_explains_and_writes_nothing() {
     assert_eq!(failed.code, Some(2), "{}", failed.stdout);
     let value: Value = serde_json::from_str(&failed.stdout).unwrap();
     assert_eq!(value["items"][0]["gatewayAgentId"], *ours, "{value}");
+    assert_eq!(value["errors"][0]["gatewayName"], "Gateway");
     let message = value["errors"][0]["message"].as_str().unwrap();
     assert!(message.contains("refused the connection"), "{message}");
     let failed = command(&["get", "unmanaged"], &environment).await;
