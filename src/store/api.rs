@@ -5,8 +5,8 @@ use std::future::Future;
 use chrono::{DateTime, Utc};
 
 use super::{
-    AgentStatusWrite, Candidate, Fence, GatewayStatusWrite, LeadCreation, OrphanGateway, Placement, RecordedEvent,
-    StoreError, SyncStore, TokenState,
+    AgentStatusWrite, Candidate, Fence, GatewayStatusWrite, LeadCreation, Placement, RecordedEvent, StoreError,
+    SyncStore, TokenState,
 };
 use crate::model::{
     AgentId, CausedRestart, Event, GatewayAgentId, GatewayHistory, GatewayId, GatewaySnapshot, Leftover,
@@ -31,9 +31,6 @@ pub trait Store: SyncStore {
 
     /// Everything about every gateway as of one instant, ordered by id.
     fn load_fleet(&self) -> impl Future<Output = Result<Vec<GatewaySnapshot>, StoreError>> + Send;
-
-    /// Gateways whose rows are gone while records of them, or of agents on them, remain; ordered by id.
-    fn orphans(&self) -> impl Future<Output = Result<Vec<OrphanGateway>, StoreError>> + Send;
 
     /// Whether another program's backend owns the tables (it has an `alembic_version` table).
     fn is_existing_installation(&self) -> impl Future<Output = Result<bool, StoreError>> + Send;

@@ -34,8 +34,7 @@ pub use lookup::{LookupStore, Named};
 pub use memory::{MemoryHints, MemoryStore, WakeColumns, WriteFault};
 pub use pg::{ApplyError, ApplyOptions, ListenerState, Migrated, PgHints, PgOptions, PgStore};
 pub use record::{
-    AgentStatusWrite, Candidate, GatewayStatusWrite, LeadCreation, OrphanGateway, Placement, RecordedEvent, TokenState,
-    VerifiedPair,
+    AgentStatusWrite, Candidate, GatewayStatusWrite, LeadCreation, Placement, RecordedEvent, TokenState, VerifiedPair,
 };
 pub use request::{AgentSelector, RequestStore, Requested, RotationProgress};
 pub use sync::{SyncProgress, SyncStore};

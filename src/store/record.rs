@@ -1,13 +1,12 @@
 //! What goes into and comes out of our own tables, beyond the records in the model.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::fmt;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::CANDIDATE_LIFETIME;
-use crate::model::{AgentId, AgentRecord, Conditions, Event, GatewayAgentId, GatewayId, GatewayRecord};
+use crate::model::{AgentId, Conditions, Event, GatewayAgentId, GatewayId};
 
 /// Where an agent is managed: the row, the gateway, and its id there.
 pub type Placement = (AgentId, GatewayId, GatewayAgentId);
@@ -82,17 +81,6 @@ pub(super) fn storable_conditions(conditions: &Conditions) -> Conditions {
         );
     }
     stored
-}
-
-/// Records of a gateway whose row is gone.
-#[derive(Clone, Debug)]
-pub struct OrphanGateway {
-    /// The id that its row had.
-    pub id: GatewayId,
-    /// What we recorded about it.
-    pub record: GatewayRecord,
-    /// What we recorded about agents that we last knew there and whose rows are gone too.
-    pub agent_records: HashMap<AgentId, AgentRecord>,
 }
 
 /// A hash and the token that it was found to belong to, so that the key derivation runs once.

@@ -10,7 +10,7 @@ use crate::model::{
     GatewayRow, GatewaySnapshot, LeadSettings, Leftover, ObjectRef, SyncRequest, SyncResult, SyncedAgent, Undoing,
     User,
 };
-use crate::store::{Candidate, Fence, OrphanGateway, RecordedEvent, VerifiedPair, WakeColumns};
+use crate::store::{Candidate, Fence, RecordedEvent, VerifiedPair, WakeColumns};
 
 #[derive(Clone)]
 pub(super) struct Lease {
@@ -163,30 +163,5 @@ impl State {
             record: self.gateway_records.get(&id).cloned().unwrap_or_default(),
             agent_records,
         }
-    }
-
-    pub(super) fn orphans(&self) -> Vec<OrphanGateway> {
-        let gone = |id: &GatewayId| !self.gateways.contains_key(id);
-        let mut orphans: BTreeMap<GatewayId, OrphanGateway> = BTreeMap::new();
-        for (&id, record) in self.gateway_records.iter().filter(|(id, _)| gone(id)) {
-            orphans.entry(id).or_insert_with(|| orphan(id)).record = record.clone();
-        }
-        for (&agent, remembered) in &self.agent_records {
-            if !self.agents.contains_key(&agent)
-                && let Some(id) = remembered.last_gateway().filter(gone)
-            {
-                let orphan = orphans.entry(id).or_insert_with(|| orphan(id));
-                orphan.agent_records.insert(agent, remembered.record.clone());
-            }
-        }
-        orphans.into_values().collect()
-    }
-}
-
-fn orphan(id: GatewayId) -> OrphanGateway {
-    OrphanGateway {
-        id,
-        record: GatewayRecord::default(),
-        agent_records: HashMap::new(),
     }
 }

@@ -12,8 +12,8 @@ use crate::model::{
 };
 use crate::store::record::{earlier_by_a_lifetime, storable, storable_conditions};
 use crate::store::{
-    AgentStatusWrite, Candidate, Fence, GatewayStatusWrite, LeadCreation, OrphanGateway, Placement, ROTATION_GRACE,
-    RecordedEvent, Store, StoreError, TokenState, VerifiedPair,
+    AgentStatusWrite, Candidate, Fence, GatewayStatusWrite, LeadCreation, Placement, ROTATION_GRACE, RecordedEvent,
+    Store, StoreError, TokenState, VerifiedPair,
 };
 
 /// Sets a value, and tells whether that changed anything.
@@ -119,10 +119,6 @@ impl Store for MemoryStore {
 
     async fn load_fleet(&self) -> Result<Vec<GatewaySnapshot>, StoreError> {
         self.read(|state| state.gateways.values().map(|gateway| state.snapshot(gateway)).collect())
-    }
-
-    async fn orphans(&self) -> Result<Vec<OrphanGateway>, StoreError> {
-        self.read(State::orphans)
     }
 
     async fn is_existing_installation(&self) -> Result<bool, StoreError> {

@@ -1,14 +1,14 @@
 //! Reading desired state: a handful of queries in one transaction, however many gateways there are.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use super::{PgStore, rows};
-use crate::model::{AgentId, AgentRecord, Board, BoardId, GatewayId, GatewayRecord, GatewaySnapshot, LeadSettings};
-use crate::store::{OrphanGateway, StoreError};
+use crate::model::{AgentId, AgentRecord, Board, BoardId, GatewayId, GatewaySnapshot, LeadSettings};
+use crate::store::StoreError;
 
 impl PgStore {
     /// This gateway, or all of them, as of one instant; ordered by id. `conditions`: whether with those of the agents.
@@ -23,48 +23,6 @@ impl PgStore {
         tx.commit().await?;
         session.done();
         Ok(snapshots)
-    }
-
-    /// Gateways that only our records still know, ordered by id.
-    pub(super) async fn load_orphans(&self) -> Result<Vec<OrphanGateway>, StoreError> {
-        let mut session = self.session().await?;
-        let mut tx = self.begin_read(&mut session).await?;
-        let rows = sqlx::query(
-            "SELECT r.gateway_id, r.generation, r.spec_digest, r.conditions::text AS conditions, r.server_version, r.protocol
-               FROM openclaw_controller.gateway_records r
-              WHERE NOT EXISTS (SELECT FROM gateways g WHERE g.id = r.gateway_id)",
-        )
-        .fetch_all(&mut *tx)
-        .await?;
-        let mut orphans = BTreeMap::new();
-        for row in &rows {
-            let id = GatewayId(row.try_get("gateway_id")?);
-            orphans.insert(id, (rows::gateway_record(row)?, HashMap::new()));
-        }
-        let known: HashSet<Uuid> = sqlx::query_scalar("SELECT id FROM gateways")
-            .fetch_all(&mut *tx)
-            .await?
-            .into_iter()
-            .collect();
-        for (agent, last, record) in vanished(&mut tx, None, true).await? {
-            let Some(gateway) = last.filter(|gateway| !known.contains(&gateway.0)) else {
-                continue;
-            };
-            let (_, agents) = orphans
-                .entry(gateway)
-                .or_insert_with(|| (GatewayRecord::default(), HashMap::new()));
-            agents.insert(agent, record);
-        }
-        tx.commit().await?;
-        session.done();
-        Ok(orphans
-            .into_iter()
-            .map(|(id, (record, agent_records))| OrphanGateway {
-                id,
-                record,
-                agent_records,
-            })
-            .collect())
     }
 }
 
@@ -104,10 +62,9 @@ async fn snapshots(
         Some(id) => sqlx::query(rows::BOARDS_ON).bind(id),
     };
     let (mut boards, lead_settings) = boards(&on_them.fetch_all(&mut *tx).await?)?;
-    let board_ids: Vec<Uuid> = boards.keys().map(|id| id.0).collect();
     let agents = match only {
         None => sqlx::query(rows::AGENTS),
-        Some(id) => sqlx::query(rows::AGENTS_ON).bind(id).bind(&board_ids),
+        Some(id) => sqlx::query(rows::AGENTS_ON).bind(id),
     };
     let agents = agents.bind(conditions);
     let rows = agents.fetch_all(&mut *tx).await?;

@@ -161,11 +161,11 @@ macro_rules! agents {
 /// All agents, oldest first, with the gateway that they belong to and our records of them; `$1`: whether with their conditions.
 pub(super) const AGENTS: &str = agents!("", "$1");
 
-/// The agents that belong to the gateway `$1`; `$2`: the ids of the boards on it; `$3`: whether with their conditions. So
-/// written that indexes can find them.
+/// The agents that belong to the gateway `$1`; `$2`: whether with their conditions. So written that indexes can find them.
 pub(super) const AGENTS_ON: &str = agents!(
-    "WHERE (a.gateway_id = $1 OR a.board_id = ANY ($2)) AND coalesce(b.gateway_id, a.gateway_id) = $1",
-    "$3"
+    "WHERE (a.gateway_id = $1 OR a.board_id = ANY (ARRAY (SELECT id FROM boards WHERE gateway_id = $1)))
+       AND coalesce(b.gateway_id, a.gateway_id) = $1",
+    "$2"
 );
 
 macro_rules! vanished {
@@ -220,8 +220,8 @@ pub(super) fn gateway(row: &PgRow) -> Result<(GatewayRow, Option<User>, GatewayR
     read().about(|| format!("gateway {id}"))
 }
 
-/// The record's columns of a row of [`GATEWAYS`] or of `gateway_records`.
-pub(super) fn gateway_record(row: &PgRow) -> Result<GatewayRecord, sqlx::Error> {
+/// Our record in a row of [`GATEWAYS`].
+fn gateway_record(row: &PgRow) -> Result<GatewayRecord, sqlx::Error> {
     Ok(GatewayRecord {
         generation: row.try_get("generation")?,
         spec_digest: row.try_get("spec_digest")?,

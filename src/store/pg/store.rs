@@ -9,8 +9,8 @@ use crate::model::{
     LeftoverReason, NewLead, ObjectRef, Traces, Undoing, WakeRecord, WakeState,
 };
 use crate::store::{
-    AgentStatusWrite, Candidate, Fence, GatewayStatusWrite, LeadCreation, OrphanGateway, Placement, RecordedEvent,
-    Store, StoreError, TokenState,
+    AgentStatusWrite, Candidate, Fence, GatewayStatusWrite, LeadCreation, Placement, RecordedEvent, Store, StoreError,
+    TokenState,
 };
 
 impl Store for PgStore {
@@ -40,10 +40,6 @@ impl Store for PgStore {
 
     async fn load_fleet(&self) -> Result<Vec<GatewaySnapshot>, StoreError> {
         self.bounded(self.load(None, true)).await
-    }
-
-    async fn orphans(&self) -> Result<Vec<OrphanGateway>, StoreError> {
-        self.bounded(self.load_orphans()).await
     }
 
     async fn is_existing_installation(&self) -> Result<bool, StoreError> {
