@@ -1,4 +1,4 @@
-//! Finding and ending the processes of a lab directory.
+//! Finding, watching and ending the processes of a lab directory.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

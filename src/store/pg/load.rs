@@ -111,12 +111,11 @@ async fn snapshots(
         }
     }
 
-    if !has_vanished {
-        return Ok(fleet.into_values().collect());
-    }
-    for (agent, last, record) in vanished(tx, only, conditions).await? {
-        if let Some(snapshot) = last.and_then(|last| fleet.get_mut(&last)) {
-            snapshot.agent_records.insert(agent, record);
+    if has_vanished {
+        for (agent, last, record) in vanished(tx, only, conditions).await? {
+            if let Some(snapshot) = last.and_then(|last| fleet.get_mut(&last)) {
+                snapshot.agent_records.insert(agent, record);
+            }
         }
     }
     Ok(fleet.into_values().collect())
