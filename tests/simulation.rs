@@ -39,6 +39,8 @@ mod interrupted;
 mod leads;
 #[path = "simulation/leftovers.rs"]
 mod leftovers;
+#[path = "simulation/overwritten.rs"]
+mod overwritten;
 #[path = "simulation/promise.rs"]
 mod promise;
 #[path = "simulation/regressions.rs"]

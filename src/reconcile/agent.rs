@@ -142,10 +142,11 @@ impl<S: Store, C: Connector> World<S, C> {
         order: Option<&Order>,
     ) -> Result<(AgentReport, Option<Duration>), AgentFailure> {
         let id = agent.row.id;
-        let (memory, looks) = {
+        let (mut memory, looks) = {
             let state = self.state();
             (state.agents.get(&id).cloned().unwrap_or_default(), state.looks)
         };
+        memory.keep_files_known_in(looks);
         let rendered = goal::files(gateway, agent, &session.dialect, &self.templates, &self.settings);
         let withheld = self.settings.withhold_existing_files && self.existed_before_us(gateway, agent);
         let names = || rendered.files.keys().copied();
@@ -195,7 +196,7 @@ impl<S: Store, C: Connector> World<S, C> {
             // What is on the gateway is in doubt until it was read back.
             self.state().agents.entry(id).or_default().files.clear();
             let written = self
-                .write_files(session, agent, &plan.files, token.token.as_ref())
+                .write_files(session, agent, &plan.files, token.token.as_ref(), looks)
                 .await
                 .inspect_err(|_| self.not_promoted(&token))?;
             // What was found before the write is true no longer, even if nothing can be remembered of what was written.

@@ -25,6 +25,7 @@ impl<S: Store, C: Connector> World<S, C> {
         agent: &AgentSpec,
         steps: &[FileStep],
         token: Option<&SecretString>,
+        look: u64,
     ) -> Result<BTreeMap<FileName, RememberedFile>, AgentFailure> {
         let id = &agent.gateway_agent_id;
         let results = join_all(steps.iter().map(async |step| {
@@ -53,6 +54,7 @@ impl<S: Store, C: Connector> World<S, C> {
                     Fingerprint::of(&stat).map(|fingerprint| RememberedFile {
                         fingerprint: Some(fingerprint),
                         file,
+                        written_in: Some(look),
                     }),
                 ));
             }
@@ -138,8 +140,11 @@ impl<S: Store, C: Connector> World<S, C> {
 }
 
 /// Whether the answer to a write shows that the file holds what was written: by its text, or by its hash (hex SHA-256 where
-/// gateways give one).
+/// gateways give one). Both may be of what was sent; the size is of what was there a moment later.
 fn confirms(answer: &SetOutcome, text: &str) -> bool {
+    if answer.size.is_some_and(|size| size != text.len() as u64) {
+        return false;
+    }
     match (&answer.text, &answer.hash) {
         (Some(there), _) => there == text,
         (None, Some(hash)) => *hash == token::fingerprint(text),

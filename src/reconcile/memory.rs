@@ -33,6 +33,10 @@ pub(super) struct RememberedFile {
     /// `None` for a file that the gateway never lists.
     pub(super) fingerprint: Option<Fingerprint>,
     pub(super) file: ObservedFile,
+    /// The look at everything ([`State::looks`](super::world::State)) in which it was written, if only the answer to the write
+    /// tells what it holds. Gateways answer with the text that they were sent and look at the file's size and time after it was in
+    /// its place: of somebody who wrote it in between, the fingerprint is theirs already. So it holds for that look only.
+    pub(super) written_in: Option<u64>,
 }
 
 /// A token that is known to belong to a hash.
@@ -119,6 +123,12 @@ pub(super) struct AgentMemory {
 }
 
 impl AgentMemory {
+    /// Forgets of its files what does not hold any more in this look at everything.
+    pub(super) fn keep_files_known_in(&mut self, look: u64) {
+        self.files
+            .retain(|_, known| known.written_in.is_none_or(|written| written == look));
+    }
+
     /// Forgets all that was true of the agent where it was; it is nowhere now. What was last written into its row and its
     /// record is still there.
     pub(super) fn leave(&mut self) {

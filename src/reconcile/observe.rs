@@ -207,6 +207,7 @@ impl Workspace {
             let file_read = RememberedFile {
                 fingerprint,
                 file: present(content, token),
+                written_in: None,
             };
             files.insert(*file, file_read);
         }

@@ -141,7 +141,7 @@ where
             let _ = ws.send(Message::text("x".repeat(bytes))).await;
         }
         Some(Fault::Delay(delay)) => tokio::time::sleep(delay).await,
-        Some(Fault::Error { .. }) | None => {}
+        Some(Fault::Error { .. } | Fault::Overwritten(_)) | None => {}
     }
     let decision = if let Some(Fault::Error {
         code,
@@ -355,7 +355,11 @@ impl Task {
             Some(Fault::Delay(delay)) => tokio::time::sleep(*delay).await,
             _ => {}
         }
-        let Some((answer, restart, freezes)) = self.carry_out() else {
+        let overwrite = match &fault {
+            Some(Fault::Overwritten(text)) => Some(text.clone()),
+            _ => None,
+        };
+        let Some((answer, restart, freezes)) = self.carry_out(overwrite) else {
             return;
         };
         let fault = if freezes { Some(Fault::LoseAnswer) } else { fault };
@@ -375,13 +379,15 @@ impl Task {
         }
     }
 
-    /// Carries the request out, unless the process that received it is gone or stands still. Answers the response, the
+    /// Carries the request out, unless the process that received it is gone or stands still; `overwrite` is what somebody else
+    /// puts into the file that it writes. Answers the response, the
     /// restart that it causes, and whether the gateway stands still from now on.
-    fn carry_out(&self) -> Option<(String, Option<super::dialect::Restart>, bool)> {
+    fn carry_out(&self, overwrite: Option<String>) -> Option<(String, Option<super::dialect::Restart>, bool)> {
         let mut state = self.gateway.lock();
         if state.epoch != self.epoch || state.frozen || state.count_down(Freeze::Before) {
             return None;
         }
+        state.overwrite = overwrite;
         let result = methods::call(&mut state, &self.caller, &self.method, &self.params);
         let entry = JournalEntry::new(&self.method, &self.params, result.is_ok());
         state.journal.push(entry);

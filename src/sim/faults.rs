@@ -36,6 +36,9 @@ pub enum Fault {
     Delay(Duration),
     /// The request is carried out and the gateway restarts before it has answered.
     Restart,
+    /// The request is carried out; if it writes a file, somebody else puts this text there before the gateway looks at the file's
+    /// size and time, so that it answers with the text that it was sent and the size and time of this one, as real ones do.
+    Overwritten(String),
 }
 
 /// The faults of one gateway; a cheap handle to shared state.

@@ -66,8 +66,17 @@ pub(super) fn set(state: &mut State, params: &Map<String, Value>) -> RpcResult {
             return Err(RpcError::invalid(message).details(details));
         }
     }
-    write(state, &workspace, name, params.required("content"));
-    let file = describe(state, &workspace, name);
+    let content = params.required("content");
+    write(state, &workspace, name, content);
+    if let Some(theirs) = state.overwrite.take() {
+        write(state, &workspace, name, &theirs);
+    }
+    let mut file = describe(state, &workspace, name);
+    // The text and hash that a real one answers are those of what it was sent; only size and time are of what is there.
+    file["content"] = json!(content);
+    if file.get("hash").is_some() {
+        file["hash"] = json!(hash(content));
+    }
     Ok(json!({ "ok": true, "agentId": entry.id, "workspace": workspace, "file": file }))
 }
 

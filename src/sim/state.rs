@@ -49,6 +49,8 @@ pub(super) struct State {
     pub(super) config: Value,
     /// Files by name, by workspace directory.
     pub(super) workspaces: BTreeMap<String, BTreeMap<String, File>>,
+    /// What somebody else puts into the file that the request under way writes, right after it was written.
+    pub(super) overwrite: Option<String>,
     /// Agents that the running gateway does not know before that time.
     pub(super) visible_from: BTreeMap<String, Duration>,
     /// Agents that `agents.delete` removed: 2026.9.6 remembers them, and only `agents.create` brings them back to life.
@@ -106,6 +108,7 @@ impl State {
             clock: Clock::start(),
             config: config::fresh(token),
             workspaces: BTreeMap::new(),
+            overwrite: None,
             visible_from: BTreeMap::new(),
             deleted: BTreeSet::new(),
             pinned: BTreeSet::new(),
