@@ -10,13 +10,14 @@ use crate::model::{FileContent, FileStat};
 /// What the gateway said of a file that it took. The text may hold a secret: `Debug` does not show it.
 #[derive(Clone, Default, PartialEq)]
 pub struct SetOutcome {
-    /// The hash of what is there now, where the gateway gives one.
+    /// The hash of what it took, where the gateway gives one.
     pub hash: Option<String>,
     /// The size of what is there now in bytes, where it tells it.
     pub size: Option<u64>,
     /// When it was written in milliseconds, where the gateway tells it.
     pub updated_at_ms: Option<f64>,
-    /// The text that is there now, where it tells it: as good as reading it back.
+    /// The text that it took, where it tells it. Together with the size this counts as having read it back, until somebody else may
+    /// have written: known gateways repeat what they were sent, and look at size and time afterwards.
     pub text: Option<String>,
 }
 

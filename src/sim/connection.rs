@@ -380,8 +380,8 @@ impl Task {
     }
 
     /// Carries the request out, unless the process that received it is gone or stands still; `overwrite` is what somebody else
-    /// puts into the file that it writes. Answers the response, the
-    /// restart that it causes, and whether the gateway stands still from now on.
+    /// puts into the file that it writes. Answers the response, the restart that it causes, and whether the gateway stands still
+    /// from now on.
     fn carry_out(&self, overwrite: Option<String>) -> Option<(String, Option<super::dialect::Restart>, bool)> {
         let mut state = self.gateway.lock();
         if state.epoch != self.epoch || state.frozen || state.count_down(Freeze::Before) {
