@@ -174,6 +174,7 @@ impl Fleet {
             .await;
             if let Some(told) = told {
                 assert!(told.contains("3 times within an hour"), "{told}");
+                assert!(times > 1, "told without having been put back");
                 return told;
             }
             self.database.gateway_ready(self.row).await;

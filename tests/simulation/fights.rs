@@ -22,17 +22,18 @@ const FOUND: Duration = Duration::from_secs(132 + 60);
 
 const HOUR: Duration = Duration::from_hours(1);
 
-const THEIRS: &str = "Somebody else's words.\n";
+pub(crate) const THEIRS: &str = "Somebody else's words.\n";
 
-struct Fleet {
-    world: World,
+/// One agent on one gateway.
+pub(crate) struct Fleet {
+    pub(crate) world: World,
     gateway: GatewayId,
-    agent: AgentId,
+    pub(crate) agent: AgentId,
     /// Its id on the gateway.
     id: String,
 }
 
-fn fleet(dialect: SimDialect) -> Fleet {
+pub(crate) fn fleet(dialect: SimDialect) -> Fleet {
     let mut world = World::new(TemplateSet::builtin());
     let gateway = world.add_gateway(dialect);
     let board = world.add_board(Some(gateway));
@@ -47,11 +48,11 @@ fn fleet(dialect: SimDialect) -> Fleet {
 }
 
 impl Fleet {
-    fn sim(&self) -> &SimGateway {
+    pub(crate) fn sim(&self) -> &SimGateway {
         &self.world.places[0].gateway
     }
 
-    fn soul(&self) -> String {
+    pub(crate) fn soul(&self) -> String {
         self.sim().file(&self.id, "SOUL.md").unwrap_or_default()
     }
 

@@ -1,58 +1,54 @@
 //! Somebody writes a file while the gateway is still about the controller's own write of it: the answer says that all is well,
 //! with the size and the time of somebody else's file.
 
-use openclaw_controller::model::AgentId;
-use openclaw_controller::render::TemplateSet;
-use openclaw_controller::sim::{Fault, JournalEntry, SimDialect};
+use openclaw_controller::sim::{Fault, SimDialect};
 
-use crate::fleet::{RESYNC, World};
+use crate::fights::{Fleet, THEIRS, fleet};
+use crate::fleet::RESYNC;
 use crate::runner::simulate;
 use crate::steady::{BOUND, converge, rest};
 use crate::wakes::until;
 
-/// The next resync is at most a tenth late, and takes a while.
-fn next_resync() -> std::time::Duration {
-    RESYNC.mul_f64(1.1) + BOUND
-}
+impl Fleet {
+    fn set_soul(&self, text: &str) {
+        let store = &self.world.store;
+        store.edit_agent(self.agent, |row| row.soul_template = Some(text.to_owned()));
+    }
 
-fn set_soul(world: &World, agent: AgentId, text: &str) {
-    world
-        .store
-        .edit_agent(agent, |row| row.soul_template = Some(text.to_owned()));
+    /// The next write of a file is overwritten with this text.
+    fn overwrite(&self, theirs: &str) {
+        let fault = Fault::Overwritten(theirs.to_owned());
+        self.sim().faults().inject("agents.files.set", 1, fault);
+    }
+
+    fn writes_of_soul(&self) -> usize {
+        let journal = self.sim().journal();
+        let of_soul = journal
+            .iter()
+            .filter(|entry| entry.method == "agents.files.set" && entry.summary.contains("SOUL.md"));
+        of_soul.count()
+    }
 }
 
 #[test]
 fn of_the_same_length_is_put_right_at_the_next_resync() {
     for dialect in SimDialect::ALL {
         simulate(async {
-            let mut world = World::new(TemplateSet::builtin());
-            let gateway = world.add_gateway(dialect);
-            let board = world.add_board(Some(gateway));
-            let agent = world.add_agent(gateway, Some(board), false);
-            set_soul(&world, agent, "A soul of one kind.");
-            let id = world.store.agent(agent).unwrap().gateway_agent_id(gateway).to_string();
-            let sim = world.places[0].gateway.clone();
-            let replica = world.start(1);
-            converge(&world, BOUND).await;
-            let soul = || sim.file(&id, "SOUL.md").unwrap();
-            let old = soul();
-            let sets = || {
-                let journal = sim.journal();
-                journal
-                    .iter()
-                    .filter(|entry| entry.method == "agents.files.set")
-                    .count()
-            };
-            let before = sets();
-            sim.faults()
-                .inject("agents.files.set", 1, Fault::Overwritten(old.clone()));
-            set_soul(&world, agent, "A soul of two kind.");
-            until("it was written", BOUND, || (sets() > before).then_some(())).await;
-            assert_eq!(soul(), old, "somebody was faster than the gateway");
-            until("it is put right", next_resync(), || (soul() != old).then_some(())).await;
-            converge(&world, BOUND).await;
-            assert_eq!(soul().len(), old.len(), "or the size alone would tell");
-            rest(&world, &replica).await;
+            let mut fleet = fleet(dialect);
+            fleet.set_soul("A soul of one kind.");
+            let replica = fleet.world.start(1);
+            converge(&fleet.world, BOUND).await;
+            let old = fleet.soul();
+            fleet.overwrite(&old);
+            fleet.set_soul("A soul of two kind.");
+            until("it was written", BOUND, || (fleet.writes_of_soul() == 2).then_some(())).await;
+            assert_eq!(fleet.soul(), old, "somebody was faster than the gateway");
+            // At most a tenth late, and it takes a while.
+            let resync = RESYNC.mul_f64(1.1) + BOUND;
+            until("it is put right", resync, || (fleet.soul() != old).then_some(())).await;
+            converge(&fleet.world, BOUND).await;
+            assert_eq!(fleet.soul().len(), old.len(), "or the size alone would tell");
+            rest(&fleet.world, &replica).await;
             replica.stop().await;
         });
     }
@@ -60,32 +56,19 @@ fn of_the_same_length_is_put_right_at_the_next_resync() {
 
 #[test]
 fn of_another_length_is_put_right_at_once() {
+    const OURS: &str = "A soul that is unlike any other.";
     for dialect in SimDialect::ALL {
         simulate(async {
-            let mut world = World::new(TemplateSet::builtin());
-            let gateway = world.add_gateway(dialect);
-            let board = world.add_board(Some(gateway));
-            let agent = world.add_agent(gateway, Some(board), false);
-            let id = world.store.agent(agent).unwrap().gateway_agent_id(gateway).to_string();
-            let sim = world.places[0].gateway.clone();
-            let replica = world.start(1);
-            converge(&world, BOUND).await;
-            let theirs = "Somebody else's words.\n";
-            sim.faults()
-                .inject("agents.files.set", 1, Fault::Overwritten(theirs.to_owned()));
-            set_soul(&world, agent, "A soul that is unlike any other.");
+            let mut fleet = fleet(dialect);
+            let replica = fleet.world.start(1);
+            converge(&fleet.world, BOUND).await;
+            fleet.overwrite(THEIRS);
+            fleet.set_soul(OURS);
             // Long before the next resync.
-            until("it is put right", BOUND, || {
-                let soul = sim.file(&id, "SOUL.md")?;
-                soul.contains("A soul that is unlike any other.").then_some(())
-            })
-            .await;
-            let journal = sim.journal();
-            let written =
-                |entry: &&JournalEntry| entry.method == "agents.files.set" && entry.summary.contains("SOUL.md");
-            assert_eq!(journal.iter().filter(written).count(), 3, "at first, and twice since");
-            converge(&world, BOUND).await;
-            rest(&world, &replica).await;
+            until("it is put right", BOUND, || fleet.soul().contains(OURS).then_some(())).await;
+            assert_eq!(fleet.writes_of_soul(), 3, "at first, and twice since");
+            converge(&fleet.world, BOUND).await;
+            rest(&fleet.world, &replica).await;
             replica.stop().await;
         });
     }
